@@ -1,0 +1,1 @@
+"""The control API: messages on the wire to and from the models."""

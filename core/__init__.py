@@ -1,0 +1,1 @@
+"""Primitives every room may use: errors, live values, time, drain. Standard library only."""

@@ -1,0 +1,32 @@
+"""Time as an argument: decisions take ``now``; only the edges read a clock."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol, final
+
+
+class Clock(Protocol):
+    """Where the edges get the time."""
+
+    def now(self) -> datetime:
+        """Return the wall time, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds since some fixed moment; never goes back."""
+        ...
+
+
+@final
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> datetime:
+        """Return the wall time, in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return seconds since some fixed moment; never goes back."""
+        return time.monotonic()

@@ -1,0 +1,175 @@
+"""The one tree of errors, and the one table from an error's code to what a peer is told.
+
+Every error carries a stable ``code`` (kebab case: log field, metric label, anchor in
+docs/errors.md), who was at fault, whether trying again can help, and one sentence of advice.
+The message says what was seen and what was wanted. No other module writes a status.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, final
+
+
+class Fault(Enum):
+    """Who broke the rule."""
+
+    CLIENT = "client"
+    SERVER = "server"
+    SELF = "self"
+
+
+class Retry(Enum):
+    """Whether the same attempt may succeed when made again."""
+
+    NEVER = "never"
+    IF_REUSED = "if-reused"
+    """Only if the connection had been used before: it may have died while idle."""
+    YES = "yes"
+
+
+class TcpAction(Enum):
+    """What an opaque connection is given when this error ends it."""
+
+    CLOSE = "close"
+    RESET = "reset"
+
+
+class MeshError(Exception):
+    """Base of everything this program raises on purpose; never raised itself."""
+
+    code: str = ""
+    where: Fault = Fault.SELF
+    retry: Retry = Retry.NEVER
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
+        if type(self) is MeshError:
+            raise TypeError("raise one of MeshError's kinds, not MeshError itself")
+        super().__init__(message)
+        self.hint: Final = hint
+        if code:
+            self.code = code
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message} ({self.hint})" if self.hint else message
+
+
+class ConfigError(MeshError):
+    """Settings or arguments cannot be used; ``problems`` lists every one of them."""
+
+    code = "config"
+
+    def __init__(self, problems: list[str] | str, *, hint: str = "") -> None:
+        self.problems: Final = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("; ".join(self.problems), hint=hint)
+
+
+class ClientProtocolError(MeshError):
+    """The client broke a protocol's rules."""
+
+    code = "client-protocol"
+    where = Fault.CLIENT
+
+
+class ServerProtocolError(MeshError):
+    """The server broke a protocol's rules."""
+
+    code = "server-protocol"
+    where = Fault.SERVER
+
+
+class RefusedError(MeshError):
+    """Policy or a rule of the wire said no."""
+
+    code = "refused"
+    where = Fault.CLIENT
+
+
+class UnreachableError(MeshError):
+    """Nothing answered: refused, timed out, no route, no endpoints."""
+
+    code = "unreachable"
+    where = Fault.SERVER
+    retry = Retry.YES
+
+
+class HandshakeError(MeshError):
+    """TLS could not be established, or the peer is not who it had to be."""
+
+    code = "handshake"
+    where = Fault.SERVER
+
+
+class IdentityError(MeshError):
+    """A key, certificate, CSR, token or bundle cannot be used."""
+
+    code = "identity"
+
+
+class ResourceError(MeshError):
+    """A manifest cannot be used."""
+
+    code = "resource"
+
+
+class DrainingError(MeshError):
+    """We are going away and take nothing new."""
+
+    code = "draining"
+    retry = Retry.YES
+
+
+class OverloadError(MeshError):
+    """A stated bound is reached."""
+
+    code = "overload"
+    retry = Retry.YES
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a peer is told: HTTP status, gRPC status, TCP action, and whether to hang up."""
+
+    http: int
+    grpc: int
+    tcp: TcpAction
+    close: bool
+
+
+OUTCOMES: Final[dict[str, Outcome]] = {
+    "config": Outcome(500, 13, TcpAction.CLOSE, close=True),
+    "client-protocol": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "server-protocol": Outcome(502, 14, TcpAction.RESET, close=True),
+    "refused": Outcome(403, 7, TcpAction.CLOSE, close=False),
+    "unauthorized": Outcome(403, 7, TcpAction.CLOSE, close=False),
+    "route-not-found": Outcome(404, 5, TcpAction.CLOSE, close=False),
+    "rate-limited": Outcome(429, 8, TcpAction.CLOSE, close=False),
+    "policy-invalid": Outcome(403, 7, TcpAction.CLOSE, close=False),
+    "loop": Outcome(508, 10, TcpAction.CLOSE, close=True),
+    "direct-not-mutual": Outcome(403, 7, TcpAction.CLOSE, close=True),
+    "direct-no-alpn": Outcome(403, 7, TcpAction.CLOSE, close=True),
+    "direct-foreign-address": Outcome(403, 7, TcpAction.CLOSE, close=True),
+    "transport-header": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "detect-timeout": Outcome(408, 4, TcpAction.CLOSE, close=True),
+    "original-destination": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "unreachable": Outcome(502, 14, TcpAction.RESET, close=True),
+    "connect-refused": Outcome(502, 14, TcpAction.RESET, close=True),
+    "connect-timeout": Outcome(504, 4, TcpAction.RESET, close=True),
+    "no-endpoints": Outcome(503, 14, TcpAction.RESET, close=False),
+    "handshake": Outcome(502, 14, TcpAction.RESET, close=True),
+    "identity-mismatch": Outcome(502, 14, TcpAction.RESET, close=True),
+    "identity-root": Outcome(502, 14, TcpAction.RESET, close=True),
+    "identity": Outcome(500, 13, TcpAction.CLOSE, close=True),
+    "truncated": Outcome(502, 14, TcpAction.RESET, close=True),
+    "resource": Outcome(500, 13, TcpAction.CLOSE, close=True),
+    "draining": Outcome(503, 14, TcpAction.CLOSE, close=True),
+    "overload": Outcome(503, 14, TcpAction.CLOSE, close=True),
+}
+
+
+def outcome_of(error: MeshError) -> Outcome:
+    """Return what a peer is told about ``error``; unknown codes count as our own failure."""
+    return OUTCOMES.get(error.code, OUTCOMES["config"])

@@ -1,0 +1,1 @@
+"""Where a destination is: endpoints, profiles, and the index that knows them."""

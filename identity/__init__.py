@@ -1,0 +1,1 @@
+"""Who a workload is: names, keys, anchors, generations and the issuer's rules. No sockets."""

@@ -1,0 +1,1 @@
+"""A pod in, a patch out."""

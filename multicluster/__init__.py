@@ -1,0 +1,1 @@
+"""Other clusters: links, mirrored services, and the choice of the way to them."""

@@ -1,0 +1,1 @@
+"""Who may do what, and which way a request goes: models, matching, decisions."""

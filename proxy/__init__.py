@@ -1,0 +1,1 @@
+"""The data plane: the only package that moves user bytes."""

@@ -1,0 +1,1 @@
+"""From another cluster to this one's endpoints."""

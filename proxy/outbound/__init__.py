@@ -1,0 +1,1 @@
+"""From the workload beside us."""

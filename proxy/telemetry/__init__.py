@@ -1,0 +1,1 @@
+"""Metric slots and families: every room writes, the admin server reads."""

@@ -1,0 +1,1 @@
+"""Bytes in, meaning out: no sockets, no clock, no logging."""

@@ -1,0 +1,1 @@
+"""Capture rules: options in, rules out, and the runner that installs them."""
