@@ -1,0 +1,60 @@
+"""The ``pillion`` command: one verb a module, loaded only when it is called.
+
+Exit status: 0 good, 1 bad, 2 usage or configuration, 3 drain deadline (``proxy``).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final
+
+import click
+
+from core.errors import ConfigError, MeshError
+
+VERBS: Final[dict[str, tuple[str, str]]] = {}
+"""Verb → (module that holds it as ``command``, one line of help)."""
+
+
+class LazyVerbs(click.Group):
+    """A group whose commands are imported when they are named, not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return every verb, in the table's order."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb's module and return its command."""
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(VERBS[cmd_name][0])
+        command = module.command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{VERBS[cmd_name][0]}.command is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of verbs without importing their modules."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, help_text) for verb, (_, help_text) in VERBS.items()])
+
+
+@click.group(cls=LazyVerbs, context_settings={"help_option_names": ["-h", "--help"]})
+def pillion() -> None:
+    """A service-mesh sidecar: identity over mutual TLS, policy, the right endpoint."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    try:
+        pillion.main(arguments, prog_name="pillion", standalone_mode=True)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"pillion: {problem}", err=True)
+        if error.hint:
+            click.echo(f"pillion: {error.hint}", err=True)
+        sys.exit(2)
+    except MeshError as error:
+        click.echo(f"pillion: {error}", err=True)
+        sys.exit(1)
