@@ -21,7 +21,7 @@ def _is_there(part: str) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers."""
-    config.addinivalue_line("markers", "needs(*parts): programs, or root, the test cannot do without")
+    config.addinivalue_line("markers", "needs(*parts): programs, or root, a test cannot do without")
     config.addinivalue_line("markers", "slow: takes more than a second")
 
 
