@@ -114,6 +114,8 @@ class InboundRoute:
     hosts: tuple[HostMatch, ...] = ()
     authorizations: tuple[Authorization, ...] = ()
     rules: tuple[InboundRule, ...] = ()
+    void: tuple[Attempt, ...] = ()
+    """Authorizations of this route that cannot be used, and why: they admit nobody."""
 
 
 @final
@@ -136,6 +138,17 @@ class RateLimit:
     overrides: tuple[RateLimitOverride, ...] = ()
 
 
+LOCALHOST: Final = Authorization(
+    metadata=default_metadata("localhost"),
+    networks=(
+        NetworkMatch(ip_network("127.0.0.1/32")),
+        NetworkMatch(ip_network("::1/128")),
+    ),
+    authentication=Unauthenticated(),
+)
+"""What the proxy adds to every policy (linkerd2-proxy, server-policy/src/lib.rs)."""
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerPolicy:
@@ -145,8 +158,13 @@ class ServerPolicy:
     protocol: Protocol = Protocol.DETECT
     detect_timeout_s: float = DETECT_TIMEOUT_S
     authorizations: tuple[Authorization, ...] = ()
+    localhost: Authorization | None = LOCALHOST
+    """Whom the pod itself calls from: tried last, and never denied. None only before any policy
+    is known (Linkerd adds none to the proxy's own default)."""
     denials: tuple[Authorization, ...] = ()
     """DenyPolicy: beats every authorization but ``localhost`` and probes."""
+    void: tuple[Attempt, ...] = ()
+    """Authorizations that cannot be used, and why: they admit nobody."""
     routes: tuple[InboundRoute, ...] = ()
     rate_limit: RateLimit | None = None
     invalid: str = ""
@@ -399,13 +417,34 @@ class Client:
     """The server name of foreign TLS."""
 
 
+class Clause(Enum):
+    """The part of an authorization that a client can fail."""
+
+    NETWORK = "network"
+    TLS = "tls"
+    IDENTITY = "identity"
+    REFERENCE = "reference"
+    """The authorization names something that does not exist, so it admits nobody."""
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """An authorization that was tried, and the first clause of it that failed."""
 
     authorization: Metadata
+    clause: Clause
     failed: str
+    """What the clause wants, as a sentence about the caller."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What a policy in audit mode would have said, had it been enforced."""
+
+    authorization: Metadata
+    would_allow: bool
 
 
 @final
@@ -418,6 +457,7 @@ class Permit:
     route: Metadata | None = None
     is_audit: bool = False
     """Only the default ``audit`` authorization admits it: to be logged."""
+    audits: tuple[Audit, ...] = ()
 
 
 @final
@@ -430,17 +470,10 @@ class Refusal:
     reason: str
     route: Metadata | None = None
     attempts: tuple[Attempt, ...] = ()
+    denial: Metadata | None = None
+    """The DenyPolicy that spoke, if one did."""
+    audits: tuple[Audit, ...] = ()
     hint: str = ""
 
 
 Verdict = Permit | Refusal
-
-LOCALHOST: Final = Authorization(
-    metadata=default_metadata("localhost"),
-    networks=(
-        NetworkMatch(ip_network("127.0.0.1/32")),
-        NetworkMatch(ip_network("::1/128")),
-    ),
-    authentication=Unauthenticated(),
-)
-"""What the proxy adds to every policy (linkerd2-proxy, server-policy/src/lib.rs)."""
