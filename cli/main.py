@@ -13,7 +13,9 @@ import click
 
 from core.errors import ConfigError, MeshError
 
-VERBS: Final[dict[str, tuple[str, str]]] = {}
+VERBS: Final[dict[str, tuple[str, str]]] = {
+    "redirect": ("cli.redirect", "install, remove or show the capture rules of a pod"),
+}
 """Verb → (module that holds it as ``command``, one line of help)."""
 
 
