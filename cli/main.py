@@ -15,6 +15,7 @@ from core.errors import ConfigError, MeshError
 
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "redirect": ("cli.redirect", "install, remove or show the capture rules of a pod"),
+    "version": ("cli.version", "what runs here, and whether its core is compiled"),
 }
 """Verb → (module that holds it as ``command``, one line of help)."""
 

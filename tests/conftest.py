@@ -1,16 +1,31 @@
-"""What every test shares: parts that must be there, named when they are not.
+"""What every test shares: which pillion is under test, and parts that must be there.
 
 ``@pytest.mark.needs("root", "redis-server", ...)`` skips a test, naming what is missing, on a
-machine without them. Where ``CI=true`` a missing part is a failure: a suite that must run there
-is never skipped silently.
+machine without them. Where ``CI=true`` a missing part is a failure, and so is any other skip: a
+suite that must run there is never left out silently.
+
+The checkout goes to the end of the path: ``tests.…`` and ``bench.…`` are found in it, while the
+packages come from wherever Python finds them first: the installed wheel (``make test``), the
+compiled one, or the working directory (``python -m pytest``).
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
+from pathlib import Path
+from typing import Final
 
 import pytest
+
+import core
+from cli.version import core_modules, core_speed
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+IS_CI: Final = os.environ.get("CI") == "true"
+
+sys.path.append(str(ROOT))
 
 
 def _is_there(part: str) -> bool:
@@ -25,6 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than a second")
 
 
+def pytest_report_header() -> str:
+    """Say which pillion is under test, and at which speed."""
+    place = Path(core.__path__[0]).parent
+    return f"pillion: {core_speed(core_modules())}, from {place}"
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, or in CI fail, a test whose parts are missing."""
     missing = sorted(
@@ -33,6 +54,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if not missing:
         return
     reason = f"needs {', '.join(missing)}"
-    if os.environ.get("CI") == "true":
+    if IS_CI:
         pytest.fail(f"{reason}: compulsory in CI", pytrace=False)
     pytest.skip(reason)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI, let no skip pass, for whatever reason it was made."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if IS_CI and isinstance(reporter, pytest.TerminalReporter) and reporter.stats.get("skipped"):
+        reporter.write_line("\nskipped tests: nothing may be skipped in CI", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,69 @@
+# The one menu. Every target makes what it needs: `make demo` and `make test` are enough on a
+# machine that has git, make and python3-venv. PYTHON=... chooses another interpreter.
+
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench image fmt lint type compile lock proto clean
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?=
+export PYTHON
+export PATH := $(PATH):/usr/sbin:/sbin
+ARGS ?=
+VENV := .venv/bin
+# The installed wheel is under test, not the checkout: what a user runs, package data included.
+# Compiled or not, `python -m pytest` without this tests the checkout.
+INSTALLED := PYTHONSAFEPATH=1
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+demo:  ## two workloads, their sidecars and real traffic on this machine (as root)
+	@tools/debian-packages demo
+	@tools/venv runtime project
+	@$(VENV)/pillion demo $(ARGS)
+
+test:  ## every test this machine can run; ARGS="-k words" narrows it
+	@tools/debian-packages test
+	@tools/venv dev project
+	@$(INSTALLED) $(VENV)/python -m pytest $(ARGS)
+
+check:  ## what CI runs: lint, types, tests, and the tests once more on the compiled core
+	@.ci/run
+
+bench:  ## the figures beside haproxy's and nginx's, in the same run
+	@tools/debian-packages bench
+	@tools/venv dev bench
+	@$(VENV)/python -m bench $(ARGS)
+
+image:  ## the container image
+	@test -f Dockerfile || { echo "image: there is no Dockerfile yet" >&2; exit 2; }
+	@for builder in podman docker; do \
+	    if command -v $$builder >/dev/null; then exec $$builder build --tag pillion .; fi; done; \
+	    echo "image: needs podman or docker" >&2; exit 2
+
+fmt:  ## format, and repair what the linter can
+	@tools/venv dev
+	@$(VENV)/ruff check --fix-only --quiet .
+	@$(VENV)/ruff format .
+
+lint:  ## ruff, every rule minus a short list with reasons
+	@tools/venv dev
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+
+type:  ## mypy --strict, tests and bench included
+	@tools/venv dev bench
+	@$(VENV)/mypy .
+
+compile:  ## the wheel with the compiled core, in build/wheel and build/compiled
+	@tools/debian-packages compile
+	@tools/venv dev compiled
+
+lock:  ## resolve requirements/*.lock anew; ARGS=--keep changes only what must
+	@tools/venv tools
+	@$(VENV)/python tools/lock $(ARGS)
+
+clean:  ## remove everything made here
+	@rm -rf .venv build dist pillion.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

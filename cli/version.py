@@ -1,0 +1,83 @@
+"""``pillion version``: what runs here, and at which of its two speeds.
+
+The data path's own modules exist once and run interpreted or compiled (mypyc); which of the two
+is decided by what is installed, module by module, and said here.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import ssl
+from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.resources import files
+from importlib.util import find_spec
+from pkgutil import iter_modules
+from typing import Final
+
+import click
+
+from cli.output import Form, output_option, write
+
+CORE_ROOMS: Final = ("proxy.wire", "proxy.net")
+"""Rooms whose every module may be compiled."""
+CORE_MODULES: Final = ("policy.match", "policy.decide")
+"""Modules of other rooms that may be compiled."""
+
+
+def core_modules() -> dict[str, bool]:
+    """Return the core's modules by name, and whether each is compiled. Imports none of them."""
+    names = [*CORE_MODULES]
+    for room in CORE_ROOMS:
+        spec = find_spec(room)
+        places = spec.submodule_search_locations if spec is not None else None
+        names += [f"{room}.{each.name}" for each in iter_modules(places or [])]
+    found = {name: find_spec(name) for name in sorted(names)}
+    return {
+        name: (spec.origin or "").endswith(tuple(EXTENSION_SUFFIXES))
+        for name, spec in found.items()
+        if spec is not None
+    }
+
+
+def core_speed(modules: dict[str, bool]) -> str:
+    """Say in a word how the core runs: compiled, interpreted, or a mixture."""
+    if not any(modules.values()):
+        return "interpreted"
+    return "compiled" if all(modules.values()) else "mixed"
+
+
+def commit() -> str:
+    """Return the commit the wheel was made from; empty when it is not known."""
+    place = files("cli").joinpath("COMMIT")
+    return place.read_text().strip() if place.is_file() else ""
+
+
+def _installed(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+@click.command()
+@output_option
+def command(form: Form) -> None:
+    """Say which version runs, on what, and whether its core is compiled."""
+    modules = core_modules()
+    facts = {
+        "version": _installed("pillion"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "openssl": ssl.OPENSSL_VERSION,
+        "uvloop": _installed("uvloop"),
+        "core": core_speed(modules),
+    }
+    speeds = {name: "compiled" if fast else "interpreted" for name, fast in modules.items()}
+    rows = [*facts.items(), *(("", f"{name}: {speed}") for name, speed in speeds.items())]
+    write(
+        form,
+        {**facts, "modules": speeds},
+        table=lambda: "\n".join(f"{key:<8} {value or 'unknown'}" for key, value in rows),
+        short=lambda: facts["version"] or "unknown",
+    )
