@@ -162,6 +162,7 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "handshake": Outcome(502, 14, TcpAction.RESET, close=True),
     "identity-mismatch": Outcome(502, 14, TcpAction.RESET, close=True),
     "identity-root": Outcome(502, 14, TcpAction.RESET, close=True),
+    "resumed-unknown": Outcome(502, 14, TcpAction.CLOSE, close=True),
     "identity": Outcome(500, 13, TcpAction.CLOSE, close=True),
     "truncated": Outcome(502, 14, TcpAction.RESET, close=True),
     "resource": Outcome(500, 13, TcpAction.CLOSE, close=True),

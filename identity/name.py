@@ -1,12 +1,14 @@
 """Workload identities as values: Linkerd's DNS-like names and SPIFFE URIs.
 
 A text is read as a DNS name first, then as a URI (linkerd2-proxy, identity/src/lib.rs). Names
-compare by full equality after lower-casing; a DNS name with a trailing dot is no identity.
+compare by full equality after lower-casing; a DNS name with a trailing dot is no identity, nor
+is one whose last label is a number: that is an address.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -22,6 +24,7 @@ _DNS: Final = re.compile(
     r"(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*",
     re.ASCII,
 )
+_NUMBER: Final = re.compile(r"(?:.*\.)?[0-9]+", re.ASCII)
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _SPIFFE: Final = re.compile(r"spiffe://([a-z0-9._-]{1,255})((?:/[A-Za-z0-9._-]+)*)", re.ASCII)
 
@@ -71,10 +74,12 @@ class WorkloadName:
 
 def parse_identity(text: str) -> Identity:
     """Read an identity: a DNS name first, then a SPIFFE URI. Raises IdentityError."""
-    lowered = text.lower()
-    if _DNS.fullmatch(lowered):
-        return Identity(lowered)
-    if len(text) <= MAX_URI_BYTES:
+    # Only ASCII is lower-cased: other letters fold into it (the Kelvin sign into k), and would
+    # make two names in two certificates one identity.
+    if text.isascii() and len(text) <= MAX_URI_BYTES:
+        lowered = text.lower()
+        if _DNS.fullmatch(lowered) and not _NUMBER.fullmatch(lowered):
+            return Identity(lowered)
         found = _SPIFFE.fullmatch(text)
         if found is not None and not _dotted_segment(found[2]):
             return Identity(text, is_uri=True)
@@ -109,5 +114,25 @@ def is_label(text: str) -> bool:
     return _LABEL.fullmatch(text) is not None
 
 
+def is_trust_domain(text: str) -> bool:
+    """Whether ``text`` can name a trust domain: a DNS name in lower case, without trailing dot."""
+    return _DNS.fullmatch(text) is not None
+
+
 def _dotted_segment(path: str) -> bool:
     return any(segment in {".", ".."} for segment in path.split("/"))
+
+
+def identities_of(names: Iterable[tuple[str, str]]) -> tuple[Identity, ...]:
+    """Return the identities among a certificate's SANs, in its order.
+
+    ``names`` are (kind, text) as the ``ssl`` module gives them. DNS and URI count, and of these
+    the ones that parse as what they say they are.
+    """
+    return tuple(
+        found
+        for kind, text in names
+        if kind in {"DNS", "URI"}
+        and (found := try_identity(text)) is not None
+        and found.is_uri == (kind == "URI")
+    )

@@ -1,0 +1,122 @@
+"""Reading and writing identity material: bounded, atomic, private where it must be.
+
+Every file of this room is small and hostile until read: only regular files are opened, only so
+many bytes are taken, and a key that others may read is refused rather than used.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from core.errors import IdentityError
+
+MAX_FILE_BYTES: Final = 256 * 1024
+"""The longest PEM file that is read: some 150 certificates."""
+MAX_KEY_BYTES: Final = 16 * 1024
+"""The longest private key that is read; a P-256 key takes 241 bytes."""
+
+
+def read_bounded(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
+    """Return a regular file's bytes. Raises IdentityError when it cannot be read or is longer."""
+    return _read(_open(path), path, limit)
+
+
+def open_private(path: Path) -> int:
+    """Open a private key for reading and return its descriptor, which the caller closes.
+
+    Raises IdentityError when anybody but the owner may touch the file.
+    """
+    descriptor = _open(path)
+    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    if mode & 0o077:
+        os.close(descriptor)
+        raise IdentityError(
+            f"{path} has mode {mode:04o}; a private key must be its owner's alone",
+            hint=f"chmod 600 {path}",
+        )
+    return descriptor
+
+
+def read_private(path: Path, limit: int = MAX_KEY_BYTES) -> bytes:
+    """Return a private file's bytes. Raises IdentityError as ``open_private`` does."""
+    return _read(open_private(path), path, limit)
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file that must not exist yet, whole or not at all. Raises IdentityError.
+
+    The file appears under its name only when complete: a reader never sees half a key.
+    """
+    draft = _write_draft(path, data, mode)
+    try:
+        os.link(draft, path)
+    except FileExistsError as error:
+        raise IdentityError(f"{path} exists and is not overwritten") from error
+    except OSError as error:
+        raise _cannot("write", path, error) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def replace(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file over what is there, whole or not at all. Raises IdentityError."""
+    draft = _write_draft(path, data, mode)
+    try:
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise _cannot("write", path, error) from error
+
+
+def make_directory(path: Path, mode: int = 0o755) -> None:
+    """Make a directory with its parents unless it is there. Raises IdentityError."""
+    try:
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot("make", path, error) from error
+
+
+def _open(path: Path) -> int:
+    try:
+        # Non-blocking: a FIFO under this name must not hold us up before it is refused.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        raise _cannot("read", path, error) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise IdentityError(f"{path} is not a regular file")
+    return descriptor
+
+
+def _read(descriptor: int, path: Path, limit: int) -> bytes:
+    with os.fdopen(descriptor, "rb") as file:
+        try:
+            data = file.read(limit + 1)
+        except OSError as error:
+            raise _cannot("read", path, error) from error
+    if len(data) > limit:
+        raise IdentityError(f"{path} is longer than {limit} bytes")
+    return data
+
+
+def _write_draft(path: Path, data: bytes, mode: int) -> Path:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    draft.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)  # whatever the process's umask says
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError as error:
+        raise _cannot("write", path, error) from error
+    return draft
+
+
+def _cannot(verb: str, path: Path, error: Exception) -> IdentityError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return IdentityError(f"cannot {verb} {path}: {reason}")

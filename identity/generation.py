@@ -1,0 +1,205 @@
+"""One generation: a leaf, the anchors it was checked against, and the TLS contexts of both.
+
+Contexts are built once, here, and never changed: a rotation makes a new generation and leaves
+connections of the old one alone. Rules of the wire: TLS 1.3 only; the server asks for a client
+certificate without insisting; the library checks no host name, because names are compared by
+``identity.verify`` (a SPIFFE name is no host name).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, final
+
+from core.errors import IdentityError
+from identity.anchors import Anchors
+from identity.files import open_private
+from identity.handshake import ALPN_DIRECT, Proof, prove
+from identity.name import Identity, identities_of
+from identity.peer import ClientSessions, PeerCache
+from identity.pem import join_pem
+
+MAX_CHAIN: Final = 8
+"""Certificates in a chain, the leaf included; ours have two."""
+MAX_CHAIN_BYTES: Final = 64 * 1024
+"""A chain's DER at most."""
+
+
+@final
+class Generation:
+    """A leaf with its anchors, its contexts, and what was learned of peers under it."""
+
+    __slots__ = (
+        "_client",
+        "_client_direct",
+        "_server",
+        "_server_direct",
+        "anchors",
+        "fingerprint",
+        "identity",
+        "not_after",
+        "not_before",
+        "peers",
+        "server_name",
+        "sessions",
+    )
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        server_name: str,
+        anchors: Anchors,
+        leaf: bytes,
+        proof: Proof,
+        contexts: tuple[ssl.SSLContext, ssl.SSLContext, ssl.SSLContext, ssl.SSLContext],
+    ) -> None:
+        self.identity: Final = identity
+        self.server_name: Final = server_name
+        """The SNI that is ours; empty: none is."""
+        self.anchors: Final = anchors
+        self.not_before: Final = proof.not_before
+        self.not_after: Final = proof.not_after
+        """Validity of the leaf, in seconds since the epoch."""
+        self.fingerprint: Final = hashlib.sha256(leaf).hexdigest()
+        """SHA-256 of the leaf's DER, in hex."""
+        self.peers: Final = PeerCache()
+        self.sessions: Final = ClientSessions()
+        self._server, self._server_direct, self._client, self._client_direct = contexts
+
+    def __repr__(self) -> str:
+        return f"<Generation {self.identity} {self.fingerprint[:16]}>"
+
+    def server_context(self, direct: bool) -> ssl.SSLContext:  # noqa: FBT001  the port's nature
+        """Return the context to accept with; ``direct``: on the direct port, with its ALPN."""
+        return self._server_direct if direct else self._server
+
+    def client_context(self, direct: bool) -> ssl.SSLContext:  # noqa: FBT001  the port's nature
+        """Return the context to dial with; ``direct``: to a direct port, with its ALPN."""
+        return self._client_direct if direct else self._client
+
+
+def build_generation(
+    *,
+    leaf_chain_der: Sequence[bytes],
+    key_path: Path,
+    anchors: Anchors,
+    identity: Identity,
+    server_name: str = "",
+    now: float,
+) -> Generation:
+    """Return a generation that is proved to work, from the leaf and its intermediates.
+
+    ``server_name`` defaults to a DNS-like identity itself. Raises IdentityError when the key is
+    open to others or does not match, when ``now`` (seconds since the epoch) lies outside the
+    validity, when the leaf does not name ``identity``, or when a peer with the same anchors
+    would not accept it.
+    """
+    if not 1 <= len(leaf_chain_der) <= MAX_CHAIN:
+        raise IdentityError(f"a chain of {len(leaf_chain_der)} certificates; 1 to {MAX_CHAIN} work")
+    size = sum(len(der) for der in leaf_chain_der)
+    if size > MAX_CHAIN_BYTES:
+        raise IdentityError(f"a chain of {size} bytes; {MAX_CHAIN_BYTES} at most are used")
+    domain = anchors.domain_of(identity)
+    if domain != anchors.own_domain:
+        raise IdentityError(f"{identity} is of trust domain {domain}; ours is {anchors.own_domain}")
+    sni = server_name or ("" if identity.is_uri else identity.name)
+    contexts = _build_contexts(leaf_chain_der, key_path, anchors)
+    proof = prove(contexts[0], contexts[2], sni)
+    _check(proof, anchors, identity, now)
+    return Generation(
+        identity=identity,
+        server_name=sni,
+        anchors=anchors,
+        leaf=leaf_chain_der[0],
+        proof=proof,
+        contexts=contexts,
+    )
+
+
+def _check(proof: Proof, anchors: Anchors, identity: Identity, now: float) -> None:
+    if not proof.not_before <= now < proof.not_after:
+        raise IdentityError(
+            f"the certificate of {identity} is valid from {proof.not_before:.0f} to "
+            f"{proof.not_after:.0f}, in seconds since 1970; now is {now:.0f}"
+        )
+    if not anchors.vouches(proof.root, anchors.own_domain):
+        raise IdentityError(
+            f"the certificate of {identity} hangs on a root that is no anchor of "
+            f"{anchors.own_domain}"
+        )
+    names = identities_of(proof.names)
+    if identity not in names:
+        seen = ", ".join(str(name) for name in names) or "nobody"
+        raise IdentityError(f"the certificate is for {seen}; ours has to be for {identity}")
+
+
+def _build_contexts(
+    chain: Sequence[bytes], key_path: Path, anchors: Anchors
+) -> tuple[ssl.SSLContext, ssl.SSLContext, ssl.SSLContext, ssl.SSLContext]:
+    # OpenSSL takes paths only. The chain goes through memory; the key through the descriptor
+    # whose permissions were looked at, so that no other file can take its place in between.
+    key = open_private(key_path)
+    try:
+        memory = os.memfd_create("chain", os.MFD_CLOEXEC)
+        try:
+            _write_all(memory, join_pem(chain))
+            paths = f"/proc/self/fd/{memory}", f"/proc/self/fd/{key}"
+            union = anchors.union
+            return (
+                _server_context(paths, union, direct=False),
+                _server_context(paths, union, direct=True),
+                _client_context(paths, union, direct=False),
+                _client_context(paths, union, direct=True),
+            )
+        finally:
+            os.close(memory)
+    except ssl.SSLError as error:
+        raise IdentityError(
+            f"the certificate and the key {key_path} are of no use together: {error.reason}"
+        ) from error
+    finally:
+        os.close(key)
+
+
+def _server_context(paths: tuple[str, str], union: bytes, *, direct: bool) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _equip(context, paths, union, direct=direct)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.num_tickets = 1  # the second ticket would cost a third of the handshake
+    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
+    return context
+
+
+def _client_context(paths: tuple[str, str], union: bytes, *, direct: bool) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _equip(context, paths, union, direct=direct)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _equip(context: ssl.SSLContext, paths: tuple[str, str], union: bytes, *, direct: bool) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.maximum_version = ssl.TLSVersion.TLSv1_3
+    # An anchor is an anchor, self-signed or not, as Go and rustls see it.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_cert_chain(*paths, password=_no_password)
+    context.load_verify_locations(cadata=union)
+    if direct:
+        context.set_alpn_protocols([ALPN_DIRECT])
+
+
+def _no_password() -> str:
+    # Without this OpenSSL would ask the terminal for an encrypted key's password, and wait.
+    return ""
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

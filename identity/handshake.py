@@ -1,0 +1,78 @@
+"""A mutual TLS handshake in memory: how a new generation is proved before it is used."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import Final, final
+
+from core.errors import IdentityError
+
+ALPN_DIRECT: Final = "transport.l5d.io/v1"
+"""The protocol of the direct port (linkerd2-proxy, transport-header)."""
+_MAX_TURNS: Final = 8
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What each side's library saw of the other's certificate."""
+
+    not_before: float
+    not_after: float
+    """Validity of the leaf, in seconds since the epoch."""
+    names: tuple[tuple[str, str], ...]
+    """The leaf's SANs in certificate order, as (kind, text)."""
+    root: bytes
+    """The last certificate of the verified chain, as DER."""
+
+
+def prove(server: ssl.SSLContext, client: ssl.SSLContext, server_name: str) -> Proof:
+    """Let the two contexts of one generation shake hands, each verifying the other.
+
+    Raises IdentityError when either side would not accept the other.
+    """
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    near = client.wrap_bio(to_client, to_server, server_hostname=server_name or None)
+    far = server.wrap_bio(to_server, to_client, server_side=True)
+    pending = [near, far]
+    try:
+        for _ in range(_MAX_TURNS):
+            pending = [end for end in pending if not _step(end)]
+            if not pending:
+                break
+    except ssl.SSLCertVerificationError as error:
+        raise IdentityError(
+            f"our own certificate does not verify against our anchors: {error.verify_message}",
+            hint="anchors/<trust domain>.pem has to hold the root that it was issued under",
+        ) from error
+    except ssl.SSLError as error:
+        raise IdentityError(f"our own certificate is of no use for TLS: {error.reason}") from error
+    certificate = near.getpeercert()
+    root = verified_root(near)
+    if pending or not certificate or root is None or far.getpeercert(binary_form=True) is None:
+        raise IdentityError("a handshake with our own certificate does not come to an end")
+    return Proof(
+        not_before=float(ssl.cert_time_to_seconds(str(certificate["notBefore"]))),
+        not_after=float(ssl.cert_time_to_seconds(str(certificate["notAfter"]))),
+        names=tuple((str(name[0]), str(name[1])) for name in certificate.get("subjectAltName", ())),
+        root=root,
+    )
+
+
+def verified_root(connection: ssl.SSLObject) -> bytes | None:
+    """Return the DER of the verified chain's last certificate; None: resumed or not verified."""
+    # Public as get_verified_chain from Python 3.13; the private one is the same call.
+    chain = connection._sslobj.get_verified_chain()  # type: ignore[attr-defined]  # noqa: SLF001
+    if not chain:
+        return None
+    pem: str = chain[-1].public_bytes()
+    return ssl.PEM_cert_to_DER_cert(pem)
+
+
+def _step(end: ssl.SSLObject) -> bool:
+    try:
+        end.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True
