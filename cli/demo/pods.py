@@ -1,0 +1,178 @@
+"""Clusters on one machine: pods are network namespaces, each cabled to its cluster's node.
+
+Nothing is joined to the machine's own network, so no packet can leave it. As with most
+container networks a pod has one address and reaches everything through its node, which routes,
+and turns a Service's address into an endpoint's the way kube-proxy does: clients that have no
+sidecar can use Services too.
+
+Addresses: a cluster's pods lie in its own /24, the node at .1, pods from .11 on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network
+from types import TracebackType
+from typing import Final, Self, final
+
+from cli.demo.host import Host
+from core.errors import ConfigError
+
+_FIRST_POD: Final = 11
+_MAX_PODS: Final = 200
+_END_S: Final = 5.0
+"""How long all programs together may take to end by themselves."""
+
+
+@final
+class Cluster:
+    """A node and its pods."""
+
+    def __init__(self, rig: Rig, name: str, pods: IPv4Network) -> None:
+        """Make the node; ``pods`` is a /24."""
+        self.name: Final = name
+        self.network: Final = pods
+        self.gateway: Final = str(pods[1])
+        self.node: Final = rig.host(f"{name}/node")
+        self._rig: Final = rig
+        self._pods: Final[dict[str, Pod]] = {}
+        _set_up_router(self.node)
+        self.node.must(["ip", "addr", "add", f"{self.gateway}/32", "dev", "lo"])
+
+    def pod(self, name: str) -> Pod:
+        """Return the pod called ``name``, made when it is first named."""
+        if name not in self._pods:
+            if len(self._pods) == _MAX_PODS:
+                raise ConfigError(f"cluster {self.name} has {_MAX_PODS} pods; it can hold no more")
+            self._pods[name] = Pod(self, self._rig.host(f"{self.name}/{name}"), len(self._pods))
+        return self._pods[name]
+
+    def service(self, address: str, port: int, endpoints: Sequence[tuple[str, int]]) -> None:
+        """Let clients without a sidecar reach ``endpoints`` by the ClusterIP ``address``."""
+        rules = []
+        for index, (pod, target) in enumerate(endpoints):
+            left = len(endpoints) - index
+            share = f"-m statistic --mode nth --every {left} --packet 0 " if left > 1 else ""
+            rules += [
+                f"-A {chain} -d {address}/32 -p tcp --dport {port} {share}"
+                f"-j DNAT --to-destination {pod}:{target}"
+                for chain in ("PREROUTING", "OUTPUT")
+            ]
+            # A pod that reaches itself would take a packet from its own address for forged.
+            rules.append(f"-A POSTROUTING -s {pod}/32 -d {pod}/32 -p tcp -j MASQUERADE")
+        text = "\n".join(["*nat", *rules, "COMMIT", ""])
+        self.node.must(["iptables-nft-restore", "-w", "5", "--noflush"], given=text)
+
+
+@final
+class Pod:
+    """A network namespace with one address, beside the node of its cluster."""
+
+    def __init__(self, cluster: Cluster, host: Host, index: int) -> None:
+        """Cable ``host`` to the cluster's node as its pod number ``index``."""
+        self.host: Final = host
+        self.ip: Final = str(cluster.network[_FIRST_POD + index])
+        self.cable: Final = f"v{index}"
+        """The pod's end at the node, where its traffic can be watched."""
+        node, here = cluster.node, host
+        node.must(
+            ["ip", "link", "add", self.cable, "type", "veth", "peer", "eth0", "netns", here.path]
+        )
+        _ip(node, f"link set {self.cable} up", f"route add {self.ip}/32 dev {self.cable}")
+        _ip(
+            here,
+            f"addr add {self.ip}/32 dev eth0",
+            "link set eth0 up",
+            f"route add {cluster.gateway} dev eth0 scope link",
+            f"route add default via {cluster.gateway}",
+        )
+
+
+@final
+class Rig:
+    """Every host of one run. Leaving its ``with`` block ends and removes all of them."""
+
+    def __init__(self) -> None:
+        self._hosts: list[Host] = []
+        self._links = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def host(self, name: str) -> Host:
+        """Return a new host with nothing but its loopback."""
+        host = Host(name)
+        self._hosts.append(host)
+        _ip(host, "link set lo up")
+        return host
+
+    def cluster(self, name: str, pods: str = "10.11.0.0/24") -> Cluster:
+        """Return a new cluster whose pods get addresses of the /24 ``pods``."""
+        return Cluster(self, name, IPv4Network(pods))
+
+    def join_flat(self, one: Cluster, other: Cluster) -> None:
+        """Route between two clusters, so that pods reach pods."""
+        _, ours, theirs = self._cable(one.node, other.node)
+        _ip(one.node, f"route add {other.network} via {theirs}")
+        _ip(other.node, f"route add {one.network} via {ours}")
+
+    def join_by_gateway(self, near: Cluster, far: Cluster) -> tuple[Host, str]:
+        """Return a gateway host at ``far``'s door, and the address by which ``near`` reaches it.
+
+        It does not forward: a program on it is the only way across, and it can dial ``far``'s
+        pods only. Nodes hide their pods behind their own address, as a cloud's NAT does.
+        """
+        gateway = self.host(f"{far.name}/gateway")
+        near_cable, _, address = self._cable(near.node, gateway)
+        far_cable, door, _ = self._cable(far.node, gateway)
+        for node, cable in ((near.node, near_cable), (far.node, far_cable)):
+            masquerade = f"*nat\n-A POSTROUTING -o {cable} -j MASQUERADE\nCOMMIT\n"
+            node.must(["iptables-nft-restore", "-w", "5", "--noflush"], given=masquerade)
+        _ip(gateway, f"route add {far.network} via {door}")
+        return gateway, address
+
+    def close(self) -> None:
+        """End every program and remove every namespace; safe to call again."""
+        for host in self._hosts:
+            host.ask_to_end()
+        deadline = time.monotonic() + _END_S
+        with contextlib.ExitStack() as stack:
+            for host in self._hosts:
+                # One that fails to close does not keep the others from it.
+                stack.callback(host.close, deadline)
+        self._hosts.clear()
+
+    def _cable(self, one: Host, other: Host) -> tuple[str, str, str]:
+        """Join two hosts; return the device's name at both ends and their addresses."""
+        name = f"c{self._links}"
+        base = IPv4Address("10.200.0.0") + 4 * self._links
+        self._links += 1
+        ends = str(base + 1), str(base + 2)
+        one.must(["ip", "link", "add", name, "type", "veth", "peer", name, "netns", other.path])
+        for host, end in zip((one, other), ends, strict=True):
+            _ip(host, f"addr add {end}/30 dev {name}", f"link set {name} up")
+        return name, *ends
+
+
+def _ip(host: Host, *commands: str) -> None:
+    host.must(["ip", "-batch", "-"], given="\n".join(commands) + "\n")
+
+
+def _set_up_router(node: Host) -> None:
+    # No redirects: a pod that reaches itself through its node would be told of a shorter way.
+    settings = ("ip_forward=1", "conf/all/send_redirects=0", "conf/default/send_redirects=0")
+    lines = (
+        f"echo {value} > /proc/sys/net/ipv4/{name}"
+        for name, value in (setting.split("=") for setting in settings)
+    )
+    node.must(["sh", "-ec", "\n".join(lines)])

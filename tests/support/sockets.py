@@ -1,0 +1,60 @@
+"""Sockets inside other network namespaces, and the pillion command as a process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+import sys
+import threading
+from pathlib import Path
+
+from cli.demo.host import Host
+
+ROOT = Path(__file__).parents[2]
+PILLION = [sys.executable, "-c", "from cli.main import main; main()"]
+"""The command as the tests run it; needs ``ENVIRONMENT``."""
+ENVIRONMENT = {"PYTHONPATH": str(ROOT)}
+_CLONE_NEWNET = 0x40000000
+_SO_ORIGINAL_DST = 80
+
+
+def socket_in(host: Host, *, wait_s: float = 10.0) -> socket.socket:
+    """Return a TCP socket that lives in ``host``; the calling thread stays where it is."""
+    made: list[socket.socket | OSError] = []
+
+    def make() -> None:
+        library = ctypes.CDLL(None, use_errno=True)
+        file = os.open(host.path, os.O_RDONLY)
+        try:
+            if library.setns(file, _CLONE_NEWNET):
+                made.append(OSError(ctypes.get_errno(), "setns"))
+                return
+            made.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        finally:
+            os.close(file)
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    (result,) = made
+    if isinstance(result, OSError):
+        raise result
+    result.settimeout(wait_s)
+    return result
+
+
+def listener_in(host: Host, address: str, port: int) -> socket.socket:
+    """Return a socket that listens in ``host``."""
+    listener = socket_in(host)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((address, port))
+    listener.listen(16)
+    return listener
+
+
+def original_destination(connection: socket.socket) -> tuple[str, int]:
+    """Return where the client wanted to go; OSError when the kernel knows of no redirection."""
+    raw = connection.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16)
+    return socket.inet_ntoa(raw[4:8]), struct.unpack_from("!H", raw, 2)[0]
