@@ -1,0 +1,174 @@
+"""The admin server: plaintext or mesh TLS by detection, HTTP/1.1 by h11.
+
+One request at a time on a connection, small bodies, bounded waits: this is a door for probes,
+scrapers and people, not a data path. It runs before there is an identity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Final, Protocol, final
+
+import h11
+
+from core.errors import MeshError
+from policy.model import Client
+from proxy.inbound.detect import detect_client
+from proxy.net.inbox import ClosedEarlyError, Inbox
+from proxy.net.stream import Stream
+from proxy.runtime import Runtime
+
+IDLE_TIMEOUT_S: Final = 60.0
+"""A scraper's keep-alive; Prometheus scrapes every 10 to 60 seconds."""
+WRITE_TIMEOUT_S: Final = 10.0
+DETECT_TIMEOUT_S: Final = 1.0
+"""Linkerd's for this port: a silent client is taken for plaintext HTTP."""
+MAX_CONNECTIONS: Final = 64
+MAX_HEAD_BYTES: Final = 16_384
+MAX_BODY_BYTES: Final = 16_384
+
+
+class AdminHandler(Protocol):
+    """What answers requests."""
+
+    def answer(
+        self, method: str, path: str, query: str, body: bytes, client: Client
+    ) -> tuple[int, str, bytes]:
+        """Return status, content type and body."""
+        ...
+
+
+@final
+class AdminServer:
+    """Serves the admin port."""
+
+    def __init__(self, runtime: Runtime, handler: AdminHandler) -> None:
+        self._runtime = runtime
+        self._handler = handler
+        self._open = 0
+
+    def accepted(self, sock: socket.socket, ip: str) -> None:
+        """Take a connection; past the bound it is closed at once."""
+        if self._open >= MAX_CONNECTIONS:
+            sock.close()
+            return
+        self._open += 1
+        self._runtime.spawn(self._serve(sock, ip.removeprefix("::ffff:")))
+
+    async def _serve(self, sock: socket.socket, ip: str) -> None:
+        runtime = self._runtime
+        inbox = Inbox(runtime.loop)
+        stream = Stream(runtime.loop, sock, inbox)
+        inbox.stream = stream
+        try:
+            stream.resume()
+            client = await self._identify(stream, inbox, ip)
+            await self._converse(stream, inbox, client)
+        except (MeshError, ClosedEarlyError, h11.ProtocolError, TimeoutError) as error:
+            runtime.log.debug("admin connection failed", client_ip=ip, reason=str(error))
+        except Exception:  # a broken answer must not end the sidecar
+            runtime.log.exception("admin broke", code="internal")
+        finally:
+            stream.close()
+            self._open -= 1
+
+    async def _identify(self, stream: Stream, inbox: Inbox, ip: str) -> Client:
+        generation = self._runtime.generation.current
+        if generation is None:
+            return Client(ip)
+        try:
+            async with asyncio.timeout(DETECT_TIMEOUT_S):
+                await inbox.more(0)
+        except TimeoutError:
+            return Client(ip)
+        now = self._runtime.clock.now().timestamp()
+        return await detect_client(
+            stream, inbox, generation, ip, now, DETECT_TIMEOUT_S, direct=False
+        )
+
+    async def _converse(self, stream: Stream, inbox: Inbox, client: Client) -> None:
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        while True:
+            try:
+                request, body = await self._request(connection, inbox)
+                if request is None:
+                    return
+                self._respond(connection, stream, request, body, client)
+            except h11.RemoteProtocolError as error:
+                if connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+                    status = error.error_status_hint
+                    self._send(connection, stream, status, "text/plain", b"bad request\n")
+                await self._delivered(inbox)
+                return
+            # A client that does not read its answers gets no more of them.
+            if not await self._delivered(inbox):
+                return
+            if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
+                stream.end()
+                return
+            connection.start_next_cycle()
+
+    async def _delivered(self, inbox: Inbox) -> bool:
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            return await inbox.room()
+
+    async def _request(
+        self, connection: h11.Connection, inbox: Inbox
+    ) -> tuple[h11.Request | None, bytes]:
+        request: h11.Request | None = None
+        body = bytearray()
+        async with asyncio.timeout(IDLE_TIMEOUT_S):
+            while True:
+                event = connection.next_event()
+                if event is h11.NEED_DATA:
+                    if not inbox.data and not await inbox.more(0):
+                        connection.receive_data(b"")
+                        return None, b""
+                    connection.receive_data(bytes(inbox.take()))
+                    if inbox.stream is not None:
+                        inbox.stream.resume()
+                elif isinstance(event, h11.Request):
+                    request = event
+                elif isinstance(event, h11.Data):
+                    body += event.data
+                    if len(body) > MAX_BODY_BYTES:
+                        raise h11.RemoteProtocolError("body too large", error_status_hint=413)
+                elif isinstance(event, h11.EndOfMessage):
+                    return request, bytes(body)
+                else:
+                    return None, b""
+
+    def _respond(
+        self,
+        connection: h11.Connection,
+        stream: Stream,
+        request: h11.Request,
+        body: bytes,
+        client: Client,
+    ) -> None:
+        target = request.target.decode("ascii", "replace")
+        path, _, query = target.partition("?")
+        method = request.method.decode("ascii")
+        status, content_type, content = self._handler.answer(method, path, query, body, client)
+        self._send(connection, stream, status, content_type, content, is_head=method == "HEAD")
+
+    def _send(
+        self,
+        connection: h11.Connection,
+        stream: Stream,
+        status: int,
+        content_type: str,
+        content: bytes,
+        *,
+        is_head: bool = False,
+    ) -> None:
+        response = h11.Response(
+            status_code=status,
+            headers=[("content-type", content_type), ("content-length", str(len(content)))],
+        )
+        out = connection.send(response) or b""
+        if content and not is_head:
+            out += connection.send(h11.Data(data=content)) or b""
+        out += connection.send(h11.EndOfMessage()) or b""
+        stream.write(out)

@@ -1,0 +1,227 @@
+"""The composition root of the data plane: it reads as the data path.
+
+Inbound: accept on 4143 → original destination → mesh TLS, foreign TLS or neither → transport
+header on direct connections → policy → the application. Outbound: accept on 4140 → original
+destination → policy and discovery → endpoint → mutual TLS → header → relay. The admin server
+is up first; user connections are accepted once there is an identity, and wait in the kernel's
+queue until then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final, final
+
+from core.clock import Clock, SystemClock
+from core.drain import Drain
+from core.errors import DrainingError
+from proxy.admin.pages import AdminPages
+from proxy.admin.server import AdminServer
+from proxy.config import Config
+from proxy.inbound.server import InboundServer
+from proxy.net.capture import Capture
+from proxy.net.connector import Connector
+from proxy.net.listener import Accepted, Admission, Listener, bind
+from proxy.net.sockopt import TcpOptions
+from proxy.outbound.server import OutboundServer
+from proxy.providers import DiscoveryProvider, IdentityProvider, PolicyProvider, ReadinessSource
+from proxy.runtime import Limits, Runtime
+from proxy.telemetry.log import Logger
+from proxy.telemetry.metric import Metrics
+
+EXIT_DRAINED: Final = 0
+EXIT_DEADLINE: Final = 3
+_RESTART_PAUSE_S: Final = 1.0
+_NO_IDENTITY_REMINDER_S: Final = 15.0
+"""Linkerd reminds every 15 s of a certificate that has not come."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Providers:
+    """What the data plane is given from outside."""
+
+    identity: IdentityProvider
+    policies: PolicyProvider
+    discovery: DiscoveryProvider
+    readiness: Sequence[ReadinessSource] = ()
+    services: Sequence[tuple[str, Callable[[], Awaitable[None]]]] = ()
+    """What has to run beside: (name, run); started again when it breaks."""
+
+
+@final
+class Sidecar:
+    """One sidecar, from bound sockets to drained exit."""
+
+    def __init__(
+        self,
+        config: Config,
+        providers: Providers,
+        capture: Capture,
+        own_ips: frozenset[str],
+        log: Logger,
+        clock: Clock | None = None,
+    ) -> None:
+        self._config = config
+        self._providers = providers
+        self._capture = capture
+        self._own_ips = own_ips
+        self._log = log
+        self._clock: Clock = clock if clock is not None else SystemClock()
+        self._drain = Drain()
+        self._admission = Admission(config.max_connections)
+        self._metrics = Metrics()
+        self._stop = asyncio.Event()
+        self._news = asyncio.Event()
+        """Something happened that the start waits for: a certificate, or the order to stop."""
+        self._options = TcpOptions(
+            keepalive_s=config.keepalive_s, user_timeout_ms=config.user_timeout_ms
+        )
+        self._admin_sock = bind(config.admin_listen, "admin")
+        self._inbound_sock = bind(config.inbound_listen, "inbound")
+        self._outbound_sock = bind(config.outbound_listen, "outbound")
+
+    runtime: Runtime
+    """The shared parts, there once ``run`` has begun."""
+
+    def stop(self) -> None:
+        """Begin to drain; ``run`` returns when that is done."""
+        self._stop.set()
+        self._news.set()
+
+    async def run(self) -> int:
+        """Serve until stopped; returns the exit status: 0 drained, 3 the deadline was hit."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as tasks:
+            runtime = self.runtime = self._runtime(loop, tasks)
+            for name, run in self._providers.services:
+                runtime.spawn(self._supervise(name, run))
+            admin = self._listen(loop, self._admin_sock, AdminServer(runtime, self._pages(runtime)))
+            inbound = self._listener(
+                loop, self._inbound_sock, InboundServer(runtime, self._providers.policies)
+            )
+            outbound = self._listener(
+                loop,
+                self._outbound_sock,
+                OutboundServer(runtime, self._providers.policies, self._providers.discovery),
+            )
+            if await self._identified():
+                inbound.start()
+                outbound.start()
+                gc.collect()
+                gc.freeze()
+                self._log.info(
+                    "serving",
+                    inbound=str(inbound.address),
+                    outbound=str(outbound.address),
+                    admin=str(admin.address),
+                    identity=self._identity_text(),
+                )
+                await self._stop.wait()
+            status = await self._drained(runtime, inbound, outbound)
+            admin.close()
+            runtime.cancel()
+        return status
+
+    def _runtime(self, loop: asyncio.AbstractEventLoop, tasks: asyncio.TaskGroup) -> Runtime:
+        config = self._config
+        return Runtime(
+            loop=loop,
+            tasks=tasks,
+            clock=self._clock,
+            drain=self._drain,
+            admission=self._admission,
+            capture=self._capture,
+            connector=Connector(loop, self._options),
+            generation=self._providers.identity.generation,
+            own_ips=self._own_ips,
+            inbound_port=self._inbound_sock.getsockname()[1],
+            outbound_port=self._outbound_sock.getsockname()[1],
+            limits=Limits(
+                detect_s=config.detect_timeout_s,
+                inbound_connect_s=config.inbound_connect_timeout_s,
+                outbound_connect_s=config.outbound_connect_timeout_s,
+            ),
+            metrics=self._metrics,
+            log=self._log,
+        )
+
+    def _listener(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, handler: Accepted
+    ) -> Listener:
+        return Listener(loop, sock, handler, self._admission, self._options)
+
+    def _listen(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, handler: Accepted
+    ) -> Listener:
+        # Probes and scrapes must come through when user connections are at their bound.
+        listener = Listener(loop, sock, handler, Admission(1), self._options)
+        listener.start()
+        return listener
+
+    def _pages(self, runtime: Runtime) -> AdminPages:
+        return AdminPages(runtime, asdict(self._config), self.unready, self._refresh_gauges)
+
+    def unready(self) -> str:
+        """Return why we are not ready; empty when we are."""
+        if self._drain.started or self._stop.is_set():
+            return "draining"
+        if self._providers.identity.generation.current is None:
+            return "no certificate has been issued to us yet"
+        for source in self._providers.readiness:
+            reason = source.unready.current
+            if reason:
+                return reason
+        return ""
+
+    def _refresh_gauges(self) -> None:
+        generation = self._providers.identity.generation.current
+        if generation is not None:
+            self._metrics.cert_expiry.child().value = generation.not_after
+        self._metrics.accept_pauses.child().value = self._admission.pauses
+
+    def _identity_text(self) -> str:
+        generation = self._providers.identity.generation.current
+        return "" if generation is None else str(generation.identity)
+
+    async def _identified(self) -> bool:
+        """Wait for the first certificate; False when we are stopped before it comes."""
+        watch = self._providers.identity.generation
+        unsubscribe = watch.subscribe(lambda _: self._news.set())
+        try:
+            while watch.current is None and not self._stop.is_set():
+                try:
+                    async with asyncio.timeout(_NO_IDENTITY_REMINDER_S):
+                        await self._news.wait()
+                except TimeoutError:
+                    self._log.warning("waiting for the first certificate")
+        finally:
+            unsubscribe()
+        return not self._stop.is_set()
+
+    async def _drained(self, runtime: Runtime, inbound: Listener, outbound: Listener) -> int:
+        """Take no more inbound connections, let the open ones end, cut what is left."""
+        deadline = self._config.grace_period_s
+        self._log.info("draining", open=self._drain.in_flight, deadline_s=deadline)
+        self._drain.start()
+        inbound.close()
+        # The application may still have to call somebody to finish what it does.
+        drained = await self._drain.drained(deadline)
+        outbound.close()
+        left = tuple(runtime.connections)
+        for connection in left:
+            connection.relay.cut(DrainingError("the deadline for draining has passed"))
+        self._log.info("drained" if drained else "drain deadline hit", cut=len(left))
+        return EXIT_DRAINED if drained else EXIT_DEADLINE
+
+    async def _supervise(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await run()
+            except Exception:  # noqa: BLE001  # last known good stays; this starts anew
+                self._log.exception("service broke", service=name, code="internal")
+            await asyncio.sleep(_RESTART_PAUSE_S)

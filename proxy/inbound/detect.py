@@ -1,0 +1,81 @@
+"""What an inbound connection is: mesh TLS for us, TLS for somebody else, or neither."""
+
+from __future__ import annotations
+
+import asyncio
+
+from core.errors import ClientProtocolError, HandshakeError
+from identity.generation import Generation
+from identity.verify import authenticate
+from policy.model import Client, ClientTls
+from proxy.net.inbox import Inbox
+from proxy.net.stream import Stream
+from proxy.wire.client_hello import HelloState, read_client_hello
+from proxy.wire.tls import TlsEngine
+from proxy.wire.transport_header import TransportHeader, read_header
+
+
+class DetectTimeoutError(ClientProtocolError):
+    """The client did not show what it speaks in time."""
+
+    code = "detect-timeout"
+
+
+async def detect_client(
+    stream: Stream,
+    inbox: Inbox,
+    generation: Generation,
+    ip: str,
+    now: float,
+    timeout_s: float,
+    *,
+    direct: bool,
+) -> Client:
+    """Return who the client is; mesh TLS is terminated on the way.
+
+    Bytes that are not for us stay in the inbox. Raises DetectTimeoutError, HandshakeError, or
+    ClosedEarlyError.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            seen = 0
+            hello = read_client_hello(inbox.data)
+            while hello.state is HelloState.NEED_MORE and await inbox.more(seen):
+                seen = len(inbox.data)
+                hello = read_client_hello(inbox.data)
+            if hello.state is not HelloState.HELLO or not hello.sni:
+                return Client(ip)
+            if hello.sni != generation.server_name:
+                return Client(ip, ClientTls.FOREIGN, sni=hello.sni)
+            engine = TlsEngine(generation.server_context(direct), server_side=True)
+            await stream.start_tls(engine, inbox.take())
+            peer = authenticate(generation, engine, now)
+            return Client(ip, ClientTls.MESH, peer.identity if peer is not None else None)
+    except TimeoutError as error:
+        raise DetectTimeoutError(
+            f"{len(inbox.data)} bytes in {timeout_s:g} s did not show what the client speaks",
+            hint="declare the port opaque if its server speaks first",
+        ) from error
+
+
+async def read_transport_header(inbox: Inbox, timeout_s: float) -> TransportHeader:
+    """Take the transport header off the front of the inbox.
+
+    Raises TransportHeaderError, DetectTimeoutError, or HandshakeError when the stream ends
+    before the header does.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            seen = 0
+            while True:
+                found = read_header(inbox.data)
+                if found is not None:
+                    del inbox.data[: found[1]]
+                    return found[0]
+                if not await inbox.more(seen):
+                    raise HandshakeError("the direct connection ended before its header did")
+                seen = len(inbox.data)
+    except TimeoutError as error:
+        raise DetectTimeoutError(
+            f"no whole transport header came within {timeout_s:g} s"
+        ) from error

@@ -1,0 +1,262 @@
+"""Towards the workload: accept, find out who calls, ask policy, dial the application, relay."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import final
+
+from core.errors import MeshError, RefusedError
+from discovery.model import Address, Labels
+from policy.decide import decide_connection
+from policy.model import Client, ClientTls, Permit, Protocol, Refusal, ServerPolicy
+from proxy.inbound.detect import detect_client, read_transport_header
+from proxy.net.connection import Connection, error_name
+from proxy.net.inbox import ClosedEarlyError, Inbox
+from proxy.net.stream import Stream
+from proxy.providers import PolicyProvider
+from proxy.runtime import Runtime
+from proxy.telemetry.metric import (
+    accept_labels,
+    authz_labels,
+    server_labels,
+    target_labels,
+)
+from proxy.wire.transport_header import ALPN
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What is remembered of an admitted connection, to decide about it again."""
+
+    client: Client
+    port: int
+    permit: Permit
+    labels: Labels
+
+
+_APP_LABELS: Labels = (
+    ("direction", "inbound"),
+    ("peer", "dst"),
+    ("tls", "no_identity"),
+    ("no_tls_reason", "loopback"),
+)
+
+
+@final
+class InboundServer:
+    """Serves connections that were redirected to, or dialled at, the inbound port."""
+
+    def __init__(self, runtime: Runtime, policies: PolicyProvider) -> None:
+        self._runtime = runtime
+        self._policies = policies
+        self._open: dict[int, set[Connection]] = {}
+
+    def accepted(self, sock: socket.socket, ip: str) -> None:
+        """Take a connection from the client at ``ip``."""
+        self._runtime.start(self._serve(sock, ip.removeprefix("::ffff:")))
+
+    async def _serve(self, sock: socket.socket, ip: str) -> None:
+        runtime = self._runtime
+        inbox = Inbox(runtime.loop)
+        stream = Stream(runtime.loop, sock, inbox)
+        inbox.stream = stream
+        handed_over = False
+        target: Address | None = None
+        try:
+            destination = runtime.capture.original_destination(sock)
+            target = destination
+            if runtime.own_ips and destination.ip not in runtime.own_ips:
+                raise RefusedError(
+                    f"{destination} is not this pod's", code="direct-foreign-address"
+                )
+            if destination.port == runtime.inbound_port:
+                client, target = await self._direct(stream, inbox, destination, ip)
+            else:
+                client = await self._identify(stream, inbox, destination.port, ip)
+            handed_over = await self._admit(stream, inbox, client, target)
+        except ClosedEarlyError as error:
+            runtime.log.debug("client left", direction="inbound", client_ip=ip, reason=str(error))
+        except MeshError as error:
+            self._failed(error, ip, target)
+        finally:
+            if not handed_over:
+                stream.close()
+                runtime.leave()
+
+    async def _identify(self, stream: Stream, inbox: Inbox, port: int, ip: str) -> Client:
+        """Find out who calls a port of the application's."""
+        policy = self._policies.inbound(port).current
+        if policy.protocol is Protocol.OPAQUE:
+            return Client(ip)
+        return await self._detect(stream, inbox, ip, direct=False)
+
+    async def _direct(
+        self, stream: Stream, inbox: Inbox, destination: Address, ip: str
+    ) -> tuple[Client, Address]:
+        """Take a connection dialled at the inbound port itself: mutual TLS and a header."""
+        runtime = self._runtime
+        client = await self._detect(stream, inbox, ip, direct=True)
+        if client.tls is not ClientTls.MESH or client.identity is None:
+            raise RefusedError(
+                f"a direct connection from {ip} without a client identity",
+                hint="only sidecars dial this port, with mutual TLS",
+                code="direct-not-mutual",
+            )
+        if stream.engine is None or stream.engine.alpn != ALPN:
+            raise RefusedError(
+                f"a direct connection from {client.identity} did not negotiate {ALPN}",
+                code="direct-no-alpn",
+            )
+        header = await read_transport_header(inbox, runtime.limits.detect_s)
+        runtime.metrics.headers.child(
+            (
+                ("session_protocol", header.session.value if header.session else ""),
+                ("target_port", str(header.port)),
+                ("target_name", header.name),
+                ("client_id", client.identity.name),
+            )
+        ).value += 1
+        if header.name:
+            raise RefusedError(
+                f"{client.identity} asks for {header.name}, and this sidecar is no gateway",
+                code="gateway-disabled",
+            )
+        return client, Address(destination.ip, header.port)
+
+    async def _detect(self, stream: Stream, inbox: Inbox, ip: str, *, direct: bool) -> Client:
+        runtime = self._runtime
+        generation = runtime.generation.current
+        if generation is None:
+            raise RefusedError("no certificate has been issued to us yet", code="draining")
+        stream.resume()
+        return await detect_client(
+            stream,
+            inbox,
+            generation,
+            ip,
+            runtime.clock.now().timestamp(),
+            runtime.limits.detect_s,
+            direct=direct,
+        )
+
+    async def _admit(self, stream: Stream, inbox: Inbox, client: Client, target: Address) -> bool:
+        """Ask policy, dial the application, join the two; False when policy refuses."""
+        runtime = self._runtime
+        if target.port in (runtime.inbound_port, runtime.outbound_port):
+            raise RefusedError(
+                f"inbound connections must not target port {target.port}, which is ours",
+                code="loop",
+            )
+        policy = self._policies.inbound(target.port).current
+        verdict = decide_connection(policy, client)
+        skipped = policy.protocol is Protocol.OPAQUE and client.tls is ClientTls.NONE
+        labels = (
+            *target_labels(target),
+            *server_labels(policy.metadata, target.port),
+            *accept_labels(client, port_skipped=skipped),
+        )
+        if isinstance(verdict, Refusal):
+            runtime.metrics.deny.child(labels).value += 1
+            self._denied(verdict, client, target, "connection denied")
+            return False
+        sock = await runtime.connector.connect(target, runtime.limits.inbound_connect_s)
+        far = Stream(runtime.loop, sock, inbox)
+        connection = Connection(
+            self,
+            stream,
+            far,
+            metrics=runtime.metrics,
+            near_labels=(("direction", "inbound"), ("peer", "src"), *labels),
+            far_labels=_APP_LABELS,
+            about=Admitted(client, target.port, verdict, labels),
+            opened_at=runtime.clock.monotonic(),
+        )
+        runtime.metrics.allow.child((*labels, *authz_labels(verdict.authorization))).value += 1
+        runtime.log.info(
+            "connection",
+            direction="inbound",
+            client_ip=client.ip,
+            client_identity=str(client.identity or ""),
+            tls=client.tls.value,
+            target=str(target),
+            server=str(verdict.server),
+            authorization=str(verdict.authorization),
+        )
+        self._remember(connection, target.port)
+        connection.relay.start(early_near=inbox.take())
+        return True
+
+    def _remember(self, connection: Connection, port: int) -> None:
+        self._runtime.connections.add(connection)
+        at_port = self._open.get(port)
+        if at_port is None:
+            at_port = self._open[port] = set()
+
+            def decide_again(policy: ServerPolicy) -> None:
+                self._decide_again(port, policy)
+
+            self._policies.inbound(port).subscribe(decide_again)
+        at_port.add(connection)
+
+    def _decide_again(self, port: int, policy: ServerPolicy) -> None:
+        """Cut what a changed policy no longer allows."""
+        for connection in tuple(self._open[port]):
+            about = connection.about
+            if not isinstance(about, Admitted):
+                continue
+            verdict = decide_connection(policy, about.client)
+            if isinstance(verdict, Refusal):
+                self._runtime.metrics.terminate.child(about.labels).value += 1
+                self._denied(
+                    verdict,
+                    about.client,
+                    Address(about.client.ip, port),
+                    "connection terminated due to policy change",
+                )
+                connection.relay.cut(RefusedError(verdict.reason, code=verdict.code))
+
+    def connection_closed(self, connection: Connection, error: Exception | None) -> None:
+        """Forget a connection that is over."""
+        runtime = self._runtime
+        runtime.connections.discard(connection)
+        about = connection.about
+        if isinstance(about, Admitted):
+            self._open[about.port].discard(connection)
+        runtime.leave()
+        runtime.log.debug(
+            "connection closed",
+            direction="inbound",
+            error=error_name(error),
+            bytes_in=connection.relay.near.bytes_in,
+            bytes_out=connection.relay.near.bytes_out,
+        )
+
+    def _denied(self, refusal: Refusal, client: Client, target: Address, event: str) -> None:
+        self._runtime.log.info(
+            event,
+            direction="inbound",
+            code=refusal.code,
+            client_ip=client.ip,
+            client_identity=str(client.identity or ""),
+            tls=client.tls.value,
+            target=str(target),
+            server=str(refusal.server),
+            reason=refusal.reason,
+            hint=refusal.hint,
+            tried=[f"{each.authorization}: {each.failed}" for each in refusal.attempts],
+        )
+
+    def _failed(self, error: MeshError, ip: str, target: Address | None) -> None:
+        runtime = self._runtime
+        labels = target_labels(target) if target is not None else ()
+        runtime.metrics.inbound_errors.child((("error", error.code), *labels)).value += 1
+        runtime.log.info(
+            "connection failed",
+            direction="inbound",
+            code=error.code,
+            client_ip=ip,
+            target=str(target or ""),
+            reason=str(error),
+        )

@@ -1,0 +1,78 @@
+"""Dialling: an address in, a connected socket out."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from typing import final
+
+from core.errors import OverloadError, UnreachableError
+from discovery.model import Address
+from proxy.net.sockopt import TcpOptions, apply_options
+
+_OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+class ConnectRefusedError(UnreachableError):
+    """The address answered that nobody listens there, or that it cannot be reached."""
+
+    code = "connect-refused"
+
+
+class ConnectTimeoutError(UnreachableError):
+    """The address did not answer in time."""
+
+    code = "connect-timeout"
+
+
+@final
+class Connector:
+    """Dials addresses with the options every connection gets."""
+
+    __slots__ = ("_loop", "_options", "_source")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, options: TcpOptions, source: str = ""
+    ) -> None:
+        self._loop = loop
+        self._options = options
+        self._source = source
+        """The address to dial from; empty: the system's choice."""
+
+    async def connect(self, address: Address, timeout_s: float) -> socket.socket:
+        """Return a socket connected to ``address`` within ``timeout_s`` seconds.
+
+        Raises ConnectRefusedError, ConnectTimeoutError, or OverloadError when we are out of
+        descriptors.
+        """
+        family = socket.AF_INET6 if ":" in address.ip else socket.AF_INET
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        except OSError as error:
+            raise _as_mesh_error(address, error) from error
+        try:
+            apply_options(sock, self._options)
+            if self._source:
+                sock.bind((self._source, 0))
+            async with asyncio.timeout(timeout_s):
+                await self._loop.sock_connect(sock, (address.ip, address.port))
+        except TimeoutError as error:
+            sock.close()
+            raise ConnectTimeoutError(
+                f"{address} did not answer within {timeout_s:g} s",
+                hint="a NetworkPolicy or firewall may drop the packets",
+            ) from error
+        except OSError as error:
+            sock.close()
+            raise _as_mesh_error(address, error) from error
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
+def _as_mesh_error(address: Address, error: OSError) -> UnreachableError | OverloadError:
+    if error.errno in _OUT_OF_DESCRIPTORS:
+        return OverloadError(f"cannot dial {address}: {error.strerror}")
+    return ConnectRefusedError(f"{address} cannot be reached: {error.strerror or error}")

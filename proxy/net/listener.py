@@ -1,0 +1,178 @@
+"""Accepting connections, no more than can be served.
+
+At the bound, or when the system is out of descriptors, accepting pauses: the backlog in the
+kernel holds who comes, and accepting goes on when a connection has ended or the pause is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from typing import Final, Protocol, final
+
+from core.errors import ConfigError
+from discovery.model import Address
+from proxy.net.sockopt import TcpOptions, apply_options
+
+BACKLOG: Final = 4096
+_ACCEPTS_A_TURN: Final = 64
+"""So that one burst of connections does not hold up those that are open."""
+_PAUSE_MIN_S: Final = 0.05
+_PAUSE_MAX_S: Final = 1.0
+_TRANSIENT: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+@final
+class Admission:
+    """How many user connections may be open at once, over all listeners."""
+
+    __slots__ = ("limit", "open", "pauses", "waiting")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.open = 0
+        self.pauses = 0
+        """How often accepting had to pause."""
+        self.waiting: list[Listener] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether the bound is reached."""
+        return self.open >= self.limit
+
+    def enter(self) -> None:
+        """Count one more connection."""
+        self.open += 1
+
+    def leave(self) -> None:
+        """Count one less, and let listeners that wait go on."""
+        self.open -= 1
+        if self.waiting and not self.full:
+            waiting, self.waiting = self.waiting, []
+            for listener in waiting:
+                listener.resume()
+
+
+class Accepted(Protocol):
+    """Who takes accepted connections."""
+
+    def accepted(self, sock: socket.socket, ip: str) -> None:
+        """Take a connected socket, options set, from the client at ``ip``."""
+        ...
+
+
+@final
+class Listener:
+    """One listening socket."""
+
+    __slots__ = (
+        "_accepting",
+        "_admission",
+        "_handler",
+        "_loop",
+        "_options",
+        "_pause_s",
+        "_sock",
+        "_timer",
+        "address",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        handler: Accepted,
+        admission: Admission,
+        options: TcpOptions,
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._handler = handler
+        self._admission = admission
+        self._options = options
+        self._pause_s = _PAUSE_MIN_S
+        self._timer: asyncio.TimerHandle | None = None
+        self._accepting = False
+        name = sock.getsockname()
+        self.address = Address(str(name[0]), int(name[1]))
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self.resume()
+
+    def resume(self) -> None:
+        """Accept again, unless closed."""
+        self._timer = None
+        if self._accepting or self._sock.fileno() < 0:
+            return
+        self._accepting = True
+        self._loop.add_reader(self._sock.fileno(), self._readable)
+
+    def close(self) -> None:
+        """Take what already waits in the kernel's queue, then accept no more."""
+        if self._sock.fileno() < 0:
+            return
+        if self._accepting:
+            self._readable()
+        self._stop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._sock.close()
+
+    def _stop(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            self._loop.remove_reader(self._sock.fileno())
+
+    def _readable(self) -> None:
+        for _ in range(_ACCEPTS_A_TURN):
+            if self._admission.full:
+                self._admission.pauses += 1
+                self._stop()
+                self._admission.waiting.append(self)
+                return
+            try:
+                sock, peer = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in _TRANSIENT:
+                    self._back_off()
+                return
+            self._pause_s = _PAUSE_MIN_S
+            try:
+                apply_options(sock, self._options)
+            except OSError:
+                # The client reset the connection while it waited.
+                sock.close()
+                continue
+            self._handler.accepted(sock, str(peer[0]))
+
+    def _back_off(self) -> None:
+        self._admission.pauses += 1
+        self._stop()
+        self._timer = self._loop.call_later(self._pause_s, self.resume)
+        self._pause_s = min(self._pause_s * 2, _PAUSE_MAX_S)
+
+
+def bind(address: Address, what: str) -> socket.socket:
+    """Return a socket bound to ``address`` and listening. Raises ConfigError naming the holder.
+
+    Connections wait in the kernel's queue until a Listener is started.
+    """
+    family = socket.AF_INET6 if ":" in address.ip else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address.ip, address.port))
+        sock.listen(BACKLOG)
+        sock.settimeout(0)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(
+            f"the {what} listener cannot have {address}: {error.strerror}",
+            hint="free the port, or choose another address in the settings",
+        ) from error
+    return sock

@@ -1,0 +1,34 @@
+"""Socket options every user connection gets."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Final, final
+
+_TCP_USER_TIMEOUT: Final = 18
+"""linux/tcp.h; not in every Python's socket module."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpOptions:
+    """When a silent peer counts as gone, in milliseconds and seconds; 0 keeps the system's.
+
+    The defaults are the Linkerd chart's: keepalive 10 s, TCP_USER_TIMEOUT 30 s.
+    """
+
+    keepalive_s: int = 10
+    user_timeout_ms: int = 30_000
+
+
+def apply_options(sock: socket.socket, options: TcpOptions) -> None:
+    """Make ``sock`` non-blocking and set the options that hold for every connection."""
+    sock.settimeout(0)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if options.keepalive_s:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, options.keepalive_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, options.keepalive_s)
+    if options.user_timeout_ms:
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, options.user_timeout_ms)

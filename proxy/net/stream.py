@@ -1,0 +1,329 @@
+"""One end of a user connection: the one owner of its descriptor, reader, writer and close.
+
+A stream reads into a buffer that all streams share, decrypts if it has a TLS engine, and hands
+what it has to its sink at once; the view is borrowed, so a sink that keeps bytes copies them.
+What the kernel does not take waits in the stream's backlog; whoever writes looks at
+``congested`` afterwards and stops reading the other side, which bounds the backlog by what one
+read can bring.
+
+Rules that this file keeps, each run into before: a descriptor is removed from the loop before
+it is closed (uvloop otherwise leaks it and sends no FIN); a callback never raises (uvloop would
+call it for ever); after the peer's end nothing is read (the loop would spin).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from typing import Final, Protocol, final
+
+from core.errors import HandshakeError, MeshError, UnreachableError
+from proxy.wire.tls import Buffer, TlsEngine
+
+READ_BYTES: Final = 65_536
+"""What one read takes at most. OpenSSL's memory BIOs keep the room that they once needed, so
+this also bounds what a connection holds after bulk traffic."""
+_PLAIN_BYTES: Final = READ_BYTES + 32_768
+"""Room for what one read decrypts to, with the partial record that waited before it."""
+
+_WIRE: Final = memoryview(bytearray(READ_BYTES))
+_PLAIN: Final = memoryview(bytearray(_PLAIN_BYTES))
+_LINGER_RESET: Final = struct.pack("ii", 1, 0)
+
+
+class Sink(Protocol):
+    """Who gets what a stream reads."""
+
+    def on_data(self, data: memoryview) -> None:
+        """Take bytes; the view is valid only during the call."""
+        ...
+
+    def on_end(self) -> None:
+        """Take notice that the peer sends no more; we may go on writing."""
+        ...
+
+    def on_drained(self) -> None:
+        """Take notice that the backlog is empty (and a pending end has been sent)."""
+        ...
+
+    def on_closed(self, error: Exception | None) -> None:
+        """Take notice that the stream is gone; ``error`` is None when we closed it."""
+        ...
+
+
+@final
+class Stream:
+    """A connected, non-blocking TCP socket, with TLS once ``start_tls`` was called."""
+
+    __slots__ = (
+        "_backlog",
+        "_end_pending",
+        "_engine",
+        "_fd",
+        "_handshake",
+        "_loop",
+        "_reading",
+        "_sink",
+        "_sock",
+        "bytes_in",
+        "bytes_out",
+        "closed",
+        "ended_in",
+        "ended_out",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, sink: Sink) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._sink = sink
+        self._engine: TlsEngine | None = None
+        self._handshake: asyncio.Future[None] | None = None
+        self._backlog: bytearray | None = None
+        self._reading = False
+        self._end_pending = False
+        self.closed = False
+        self.ended_in = False
+        """The peer has sent its end."""
+        self.ended_out = False
+        """Our end has been sent, after all that was written."""
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    @property
+    def socket(self) -> socket.socket:
+        """The socket itself, for options and addresses; never to be read, written or closed."""
+        return self._sock
+
+    @property
+    def engine(self) -> TlsEngine | None:
+        """The TLS engine, None while the stream is plaintext."""
+        return self._engine
+
+    @property
+    def congested(self) -> bool:
+        """Whether written bytes are still waiting for the kernel."""
+        return self._backlog is not None
+
+    @property
+    def backlog_bytes(self) -> int:
+        """How many bytes wait for the kernel."""
+        return 0 if self._backlog is None else len(self._backlog)
+
+    def set_sink(self, sink: Sink) -> None:
+        """Hand what is read from now on to ``sink``."""
+        self._sink = sink
+
+    # Reading
+
+    def resume(self) -> None:
+        """Read whenever there is something; no-op at the end or when already reading."""
+        if self._reading or self.ended_in or self.closed:
+            return
+        self._reading = True
+        self._loop.add_reader(self._fd, self._readable)
+
+    def pause(self) -> None:
+        """Stop reading; the kernel's buffer fills and TCP slows the peer."""
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._fd)
+
+    def _readable(self) -> None:
+        try:
+            size = self._sock.recv_into(_WIRE)
+            engine = self._engine
+            if engine is None:
+                if size:
+                    self.bytes_in += size
+                    self._sink.on_data(_WIRE[:size])
+                else:
+                    self._peer_ended()
+                return
+            if size:
+                engine.feed(_WIRE[:size])
+            else:
+                self.pause()
+                engine.feed_end()
+            self._advance(engine)
+        except (BlockingIOError, InterruptedError):
+            return
+        except Exception as error:  # noqa: BLE001  # the loop would call a raising callback for ever
+            self.abort(error)
+
+    def _advance(self, engine: TlsEngine) -> None:
+        """Go on with the handshake, or decrypt and deliver all there is."""
+        if not engine.established and not self._shake(engine):
+            return
+        filled = 0
+        ended = False
+        while filled < _PLAIN_BYTES and engine.may_read:
+            count = engine.read(_PLAIN[filled:])
+            if count < 0:
+                break
+            if count == 0:
+                ended = True
+                break
+            filled += count
+        if engine.keeper is not None:
+            engine.offer_session()
+        if engine.has_output:
+            # A key update or an alert; not counted as the application's bytes.
+            self._send(engine.take())
+        if filled:
+            self.bytes_in += filled
+            self._sink.on_data(_PLAIN[:filled])
+        if ended and not self.closed:
+            self._peer_ended()
+
+    def _peer_ended(self) -> None:
+        self.pause()
+        self.ended_in = True
+        self._sink.on_end()
+
+    # TLS
+
+    async def start_tls(self, engine: TlsEngine, early: Buffer = b"") -> None:
+        """Speak TLS from here on; ``early`` are wire bytes that were read before.
+
+        Returns when the handshake is done; the peer is then still to be authenticated.
+        Raises HandshakeError, or UnreachableError when the connection ends first. The caller
+        bounds the wait.
+        """
+        self._engine = engine
+        self._handshake = self._loop.create_future()
+        try:
+            if early:
+                engine.feed(early)
+            self._advance(engine)
+        except MeshError as error:
+            self.abort(error)
+        if not self.closed:
+            self.resume()
+        try:
+            await self._handshake
+        finally:
+            self._handshake = None
+
+    def _shake(self, engine: TlsEngine) -> bool:
+        waiter = self._handshake
+        try:
+            done = engine.handshake()
+        except HandshakeError as error:
+            # The alert tells the peer why; it goes out before the reset of an aborted socket.
+            self._send(engine.take())
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(error)
+            self.close()
+            return False
+        self._send(engine.take())
+        if done and waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        return done and not self.closed
+
+    # Writing
+
+    def write(self, data: Buffer) -> None:
+        """Send ``data`` after all that was written before; look at ``congested`` afterwards."""
+        if self.closed or self._end_pending or self.ended_out:
+            return
+        self.bytes_out += len(data)
+        engine = self._engine
+        if engine is None:
+            self._send(data)
+        else:
+            engine.write(data)
+            self._send(engine.take())
+
+    def end(self) -> None:
+        """Send our end after all that was written; the peer may go on sending."""
+        if self.closed or self._end_pending or self.ended_out:
+            return
+        if self._engine is not None:
+            self._engine.close()
+            self._send(self._engine.take())
+        if self._backlog is None:
+            self._shut()
+        else:
+            self._end_pending = True
+
+    def _send(self, data: Buffer) -> None:
+        if self.closed or not data:
+            return
+        if self._backlog is not None:
+            self._backlog += data
+            return
+        try:
+            sent = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self.abort(error)
+            return
+        if sent < len(data):
+            self._backlog = bytearray(memoryview(data)[sent:])
+            self._loop.add_writer(self._fd, self._writable)
+
+    def _writable(self) -> None:
+        try:
+            backlog = self._backlog
+            if backlog is None:
+                self._loop.remove_writer(self._fd)
+                return
+            sent = self._sock.send(backlog)
+            if sent < len(backlog):
+                del backlog[:sent]
+                return
+            self._backlog = None
+            self._loop.remove_writer(self._fd)
+            if self._end_pending:
+                self._end_pending = False
+                self._shut()
+            if not self.closed:
+                self._sink.on_drained()
+        except (BlockingIOError, InterruptedError):
+            return
+        except Exception as error:  # noqa: BLE001  # the loop would call a raising callback for ever
+            self.abort(error)
+
+    def _shut(self) -> None:
+        self.ended_out = True
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.abort(error)
+
+    # The end
+
+    def close(self) -> None:
+        """Close in order: what the kernel has taken is delivered, a backlog is not."""
+        self._release(None)
+
+    def abort(self, error: Exception | None = None) -> None:
+        """Close with a reset, so that the peer never takes a torn stream for a whole one."""
+        if self.closed:
+            return
+        # The peer's reset may have come first; closing is all that is left then.
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+        self._release(error)
+
+    def _release(self, error: Exception | None) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.pause()
+        if self._backlog is not None:
+            self._backlog = None
+            self._loop.remove_writer(self._fd)
+        self._sock.close()
+        waiter = self._handshake
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(
+                error
+                if isinstance(error, MeshError)
+                else UnreachableError(f"the connection ended during the handshake: {error}")
+            )
+        self._sink.on_closed(error)

@@ -1,0 +1,126 @@
+"""From an endpoint to a stream that has proved whom it leads to."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from typing import final
+
+from core.errors import HandshakeError, RefusedError
+from discovery.model import Address, Endpoint
+from identity.generation import Generation
+from identity.name import Identity
+from identity.verify import authenticate, expect
+from proxy.net.connector import ConnectTimeoutError
+from proxy.net.inbox import Inbox
+from proxy.net.stream import Stream
+from proxy.runtime import Runtime
+from proxy.wire.tls import TlsEngine
+from proxy.wire.transport_header import ALPN, TransportHeader, encode_header
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """A stream to an endpoint; ``inbox`` is its sink until it is relayed."""
+
+    stream: Stream
+    inbox: Inbox
+    endpoint: Endpoint
+    server: Identity | None
+    """Whom the far side proved to be; None: plaintext, for the reason ``no_tls_reason``."""
+    no_tls_reason: str = ""
+
+
+@final
+class KeepSession:
+    """Keeps a session in its generation, under the one key it may be resumed for."""
+
+    __slots__ = ("_generation", "key")
+
+    def __init__(self, generation: Generation, key: tuple[Identity, str, bool, str]) -> None:
+        self._generation = generation
+        self.key = key
+
+    def keep(self, session: ssl.SSLSession) -> None:
+        """Take a session that the server has given a ticket for."""
+        self._generation.sessions.put(self.key, session)
+
+
+async def dial(runtime: Runtime, endpoint: Endpoint) -> Dialled:
+    """Connect to ``endpoint``; TCP, TLS and header share one time limit.
+
+    Raises UnreachableError, HandshakeError, or RefusedError for an address that is our own
+    listener.
+    """
+    reason = plaintext_reason(endpoint, runtime.own_ips)
+    wire = endpoint.address
+    if not reason and endpoint.direct_port is not None:
+        wire = Address(endpoint.address.ip, endpoint.direct_port)
+    if runtime.is_own_listener(wire) or runtime.is_own_listener(endpoint.address):
+        raise RefusedError(f"{wire} is this sidecar's own listener", code="loop")
+    limit = runtime.limits.outbound_connect_s
+    started = runtime.clock.monotonic()
+    sock = await runtime.connector.connect(wire, limit)
+    inbox = Inbox(runtime.loop)
+    stream = Stream(runtime.loop, sock, inbox)
+    inbox.stream = stream
+    if reason:
+        return Dialled(stream, inbox, endpoint, None, reason)
+    try:
+        async with asyncio.timeout(max(0.0, limit - (runtime.clock.monotonic() - started))):
+            server = await _secure(runtime, stream, endpoint)
+    except TimeoutError as error:
+        stream.abort(error)
+        raise ConnectTimeoutError(
+            f"{wire} accepted but finished no TLS handshake within {limit:g} s"
+        ) from error
+    except BaseException as error:
+        stream.abort(error if isinstance(error, Exception) else None)
+        raise
+    return Dialled(stream, inbox, endpoint, server)
+
+
+def plaintext_reason(endpoint: Endpoint, own_ips: frozenset[str]) -> str:
+    """Return why TLS is not attempted, as Linkerd labels it; empty when it is."""
+    if endpoint.address.ip in own_ips:
+        return "loopback"
+    return "" if endpoint.sni else "not_provided_by_service_discovery"
+
+
+async def _secure(runtime: Runtime, stream: Stream, endpoint: Endpoint) -> Identity:
+    generation = runtime.generation.current
+    expected = endpoint.identity
+    if generation is None or expected is None:
+        raise HandshakeError("no certificate has been issued to us yet")
+    direct = endpoint.direct_port is not None or bool(endpoint.authority_override)
+    key = (expected, endpoint.sni, direct, endpoint.path.cluster)
+    keeper = KeepSession(generation, key)
+    engine = TlsEngine(
+        generation.client_context(direct),
+        server_side=False,
+        server_name=endpoint.sni,
+        session=generation.sessions.get(key),
+        keeper=keeper,
+    )
+    try:
+        await stream.start_tls(engine)
+        peer = authenticate(generation, engine, runtime.clock.now().timestamp())
+        expect(peer, expected, endpoint.path.trust_domain)
+    except HandshakeError:
+        generation.sessions.drop(key)
+        raise
+    if engine.alpn == ALPN:
+        stream.write(encode_header(header_for(endpoint)))
+    return expected
+
+
+def header_for(endpoint: Endpoint) -> TransportHeader:
+    """Return the transport header that leads to ``endpoint`` behind its sidecar or gateway."""
+    if endpoint.authority_override:
+        host, colon, port = endpoint.authority_override.rpartition(":")
+        if colon and port.isdecimal():
+            return TransportHeader(int(port), host)
+        return TransportHeader(endpoint.address.port, endpoint.authority_override)
+    return TransportHeader(endpoint.address.port)

@@ -1,0 +1,113 @@
+"""Where an outbound connection may go: from what policy and discovery say to endpoints to try.
+
+Pure. The rules for unknown destinations are linkerd2-proxy's (app/outbound/src/discover.rs): a
+policy if there is one; else the one endpoint that the profile names; else the original
+destination itself, in plaintext.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, final
+
+from core.errors import RefusedError, UnreachableError
+from discovery.model import (
+    Address,
+    Endpoint,
+    EndpointSet,
+    Metadata,
+    Profile,
+    Target,
+    default_metadata,
+)
+from policy.model import (
+    Backend,
+    FirstAvailable,
+    Forward,
+    OutboundPolicy,
+    RandomAvailable,
+)
+from policy.route import ForbiddenFilter, InvalidFilter
+
+MAX_ATTEMPTS: Final = 4
+"""An endpoint, and after a connect failure up to three others."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to dial: a service still to be looked up, or an endpoint as it stands."""
+
+    parent: Metadata
+    target: Target | None = None
+    endpoint: Endpoint | None = None
+
+
+def plan_connection(
+    destination: Address,
+    policy: OutboundPolicy | None,
+    profile: Profile | None,
+    pick: float,
+) -> Plan:
+    """Return what to dial for an opaque connection to ``destination``.
+
+    ``pick`` in [0, 1) chooses among weighted backends. Raises RefusedError where policy forbids
+    the destination, UnreachableError where it names no backend.
+    """
+    if policy is None:
+        endpoint = profile.endpoint if profile is not None else None
+        if endpoint is None:
+            return Plan(default_metadata("fallback"), endpoint=Endpoint(address=destination))
+        return Plan(default_metadata("endpoint"), endpoint=endpoint)
+    route = policy.opaque[0] if policy.opaque else None
+    if route is None:
+        raise UnreachableError(f"{policy.metadata} has no route for opaque connections")
+    for each in route.filters:
+        if isinstance(each, ForbiddenFilter):
+            raise RefusedError(
+                f"{destination} is forbidden by {route.metadata}",
+                hint="declare the port on the Service",
+                code="forbidden-destination",
+            )
+        if isinstance(each, InvalidFilter):
+            raise RefusedError(f"{route.metadata}: {each.message}", code="policy-invalid")
+    backend = _pick_backend(route.distribution, pick)
+    dispatcher = backend.dispatcher if backend is not None else None
+    if dispatcher is None:
+        raise UnreachableError(f"{route.metadata} has no backend", code="no-endpoints")
+    if isinstance(dispatcher, Forward):
+        return Plan(policy.metadata, endpoint=dispatcher.endpoint)
+    return Plan(policy.metadata, target=dispatcher.target)
+
+
+def order_endpoints(found: EndpointSet, target: Target, pick: float) -> tuple[Endpoint, ...]:
+    """Return the endpoints to try, in order; the first is chosen by ``pick`` in [0, 1).
+
+    Raises UnreachableError when there is none.
+    """
+    count = len(found.endpoints)
+    if count == 0:
+        state = "has no ready endpoints" if found.exists else "does not exist"
+        raise UnreachableError(
+            f"{target} {state}",
+            hint="see the Service's selector and its pods' readiness",
+            code="no-endpoints",
+        )
+    start = int(pick * count)
+    return tuple(
+        found.endpoints[(start + index) % count] for index in range(min(count, MAX_ATTEMPTS))
+    )
+
+
+def _pick_backend(distribution: object, pick: float) -> Backend | None:
+    if isinstance(distribution, FirstAvailable):
+        return distribution.backends[0] if distribution.backends else None
+    if not isinstance(distribution, RandomAvailable):
+        return None
+    total = sum(each.weight for each in distribution.backends)
+    point = pick * total
+    for each in distribution.backends:
+        point -= each.weight
+        if point < 0:
+            return each.backend
+    return None

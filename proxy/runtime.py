@@ -1,0 +1,96 @@
+"""What both directions of one sidecar share: limits, clocks, counters, and the open connections.
+
+Made once by the composition root and handed down; holds no logic of the data path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import final
+
+from core.clock import Clock
+from core.drain import Drain
+from core.errors import MeshError
+from core.watch import Watch
+from discovery.model import Address
+from identity.generation import Generation
+from proxy.net.capture import Capture
+from proxy.net.connection import Connection
+from proxy.net.connector import Connector
+from proxy.net.listener import Admission
+from proxy.telemetry.log import Logger
+from proxy.telemetry.metric import Metrics
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on waits, in seconds."""
+
+    detect_s: float
+    inbound_connect_s: float
+    outbound_connect_s: float
+
+
+@final
+@dataclass(slots=True, kw_only=True, eq=False)
+class Runtime:
+    """The shared parts of a running sidecar."""
+
+    loop: asyncio.AbstractEventLoop
+    tasks: asyncio.TaskGroup
+    clock: Clock
+    drain: Drain
+    admission: Admission
+    capture: Capture
+    connector: Connector
+    generation: Watch[Generation | None]
+    own_ips: frozenset[str]
+    """The pod's own addresses; empty: any address is taken for ours."""
+    inbound_port: int
+    outbound_port: int
+    limits: Limits
+    metrics: Metrics
+    log: Logger
+    connections: set[Connection] = field(default_factory=set)
+    """The relayed connections that are open."""
+    running: set[asyncio.Task[None]] = field(default_factory=set)
+    """Sessions and services that have not ended."""
+
+    def is_own_listener(self, address: Address) -> bool:
+        """Whether dialling ``address`` would reach one of our own listeners: a loop."""
+        return address.port in (self.inbound_port, self.outbound_port) and (
+            address.ip in self.own_ips or address.ip in {"127.0.0.1", "::1"}
+        )
+
+    def start(self, session: Coroutine[None, None, None]) -> None:
+        """Run one connection's session to its end; it counts as in flight until ``leave``."""
+        self.admission.enter()
+        self.drain.enter()
+        self.spawn(self._guard(session))
+
+    def spawn(self, work: Coroutine[None, None, None]) -> None:
+        """Run ``work`` beside everything else until it ends or the sidecar does."""
+        task = self.tasks.create_task(work)
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
+
+    def cancel(self) -> None:
+        """Cancel everything that is still running."""
+        for task in tuple(self.running):
+            task.cancel()
+
+    def leave(self) -> None:
+        """Count one connection less."""
+        self.admission.leave()
+        self.drain.leave()
+
+    async def _guard(self, session: Coroutine[None, None, None]) -> None:
+        try:
+            await session
+        except MeshError as error:
+            self.log.warning("session failed", code=error.code, reason=str(error))
+        except Exception:  # one connection's bug must not end the sidecar
+            self.log.exception("session broke", code="internal")

@@ -1,0 +1,45 @@
+"""Structured logs on stderr: one line an event, JSON or for a person at a terminal.
+
+Only the composition root configures; everyone else is handed a logger. Keys and tokens never
+reach a log: values that could hold them are never passed.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Final, TextIO
+
+import structlog
+from structlog.typing import FilteringBoundLogger, Processor
+
+LEVELS: Final = {"debug": 10, "info": 20, "warn": 30, "error": 40, "off": 100}
+
+Logger = FilteringBoundLogger
+
+
+def make_logger(level: str, form: str, stream: TextIO | None = None) -> Logger:
+    """Return the process's logger.
+
+    ``level`` is one of LEVELS; ``form`` is ``json``, ``pretty``, or ``auto``: pretty on a
+    terminal, JSON elsewhere.
+    """
+    out = stream if stream is not None else sys.stderr
+    if form == "auto":
+        form = "pretty" if out.isatty() else "json"
+    processors: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    if form == "pretty":
+        processors.append(structlog.dev.ConsoleRenderer(colors=out.isatty()))
+    else:
+        processors.append(structlog.processors.JSONRenderer())
+    logger: Logger = structlog.wrap_logger(
+        structlog.PrintLogger(out),
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(min(LEVELS[level], logging.CRITICAL)),
+        context_class=dict,
+    )
+    return logger

@@ -1,0 +1,197 @@
+"""A TLS connection driven by hand: bytes in, bytes out, no socket.
+
+The engine's verbs are feed (bytes from the wire), read (application bytes), write, close and
+take (bytes for the wire); its facts are those that identity.verify asks for. Behind the same
+verbs another TLS library could stand.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final, Protocol, final
+
+from core.errors import ClientProtocolError, HandshakeError
+from identity.handshake import verified_root
+
+Buffer = bytes | bytearray | memoryview
+
+MAX_RECORD_PLAINTEXT: Final = 16_384
+"""A record's application bytes at most (RFC 8446 section 5.2)."""
+_READS_FOR_TICKET: Final = 4
+
+
+class TruncatedError(ClientProtocolError):
+    """The peer's stream ended without close_notify: bytes may be missing (RFC 8446, 6.1)."""
+
+    code = "truncated"
+
+
+class SessionKeeper(Protocol):
+    """Who keeps a client's session for the next connection to the same peer."""
+
+    def keep(self, session: ssl.SSLSession) -> None:
+        """Take a session that the server has given a ticket for."""
+        ...
+
+
+@final
+class TlsEngine:
+    """One end of a TLS connection."""
+
+    __slots__ = ("_incoming", "_object", "_outgoing", "_reads", "established", "keeper")
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_name: str | None = None,
+        session: ssl.SSLSession | None = None,
+        keeper: SessionKeeper | None = None,
+    ) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_side,
+            server_hostname=server_name,
+            session=session,
+        )
+        self._reads = 0
+        self.established = False
+        self.keeper = keeper
+        """Waits for the server's ticket; None when there is nothing to wait for."""
+
+    def feed(self, data: Buffer) -> None:
+        """Take bytes from the wire."""
+        self._incoming.write(data)
+
+    def feed_end(self) -> None:
+        """Take the wire's end; what is still to be read decides whether it was in order."""
+        self._incoming.write_eof()
+
+    def take(self) -> bytes:
+        """Return what is to go onto the wire, possibly nothing."""
+        return self._outgoing.read() if self._outgoing.pending else b""
+
+    @property
+    def has_output(self) -> bool:
+        """Whether ``take`` would return anything."""
+        return self._outgoing.pending > 0
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; True once it is done. Raises HandshakeError.
+
+        Output must be taken in every case: a failed handshake leaves an alert to be sent.
+        """
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLCertVerificationError as error:
+            raise HandshakeError(
+                f"the peer's certificate does not verify: {error.verify_message}",
+                hint="compare both sides' trust anchors and clocks (pillion identity inspect)",
+            ) from error
+        except ssl.SSLError as error:
+            raise HandshakeError(f"the TLS handshake failed: {reason_of(error)}") from error
+        self.established = True
+        return True
+
+    def read(self, buffer: memoryview) -> int:
+        """Decrypt into ``buffer``; returns bytes read, 0 for close_notify, -1 for none yet.
+
+        Raises TruncatedError when the wire ended without close_notify, HandshakeError on an
+        alert or a bad record.
+        """
+        try:
+            return self._object.read(len(buffer), buffer)  # type: ignore[return-value]
+        except ssl.SSLWantReadError:
+            return -1
+        except ssl.SSLZeroReturnError:
+            return 0
+        except (ssl.SSLEOFError, ssl.SSLSyscallError) as error:
+            raise TruncatedError("the TLS stream ended without close_notify") from error
+        except ssl.SSLError as error:
+            raise HandshakeError(f"the TLS connection failed: {reason_of(error)}") from error
+
+    @property
+    def may_read(self) -> bool:
+        """Whether ``read`` may find more without being fed first."""
+        return self._incoming.pending > 0 or self._object.pending() > 0
+
+    def write(self, data: Buffer) -> None:
+        """Encrypt ``data``, all of it."""
+        self._object.write(data)
+
+    def close(self) -> None:
+        """Say close_notify; the other direction stays open."""
+        try:
+            self._object.unwrap()
+        except ssl.SSLError:
+            # WantRead: the peer's own close_notify has not come yet, and need not.
+            return
+
+    @property
+    def alpn(self) -> str:
+        """The negotiated protocol, empty when there is none."""
+        return self._object.selected_alpn_protocol() or ""
+
+    @property
+    def resumed(self) -> bool:
+        """Whether an earlier session was taken up."""
+        return bool(self._object.session_reused)
+
+    def offer_session(self) -> None:
+        """Hand the session to the keeper once the server's ticket has come.
+
+        A ticket comes right behind the handshake; who sends none in the first reads sends none.
+        """
+        keeper = self.keeper
+        if keeper is None:
+            return
+        session = self._object.session
+        if session is not None and session.has_ticket:
+            self.keeper = None
+            keeper.keep(session)
+            return
+        self._reads += 1
+        if self._reads >= _READS_FOR_TICKET:
+            self.keeper = None
+
+    @property
+    def version(self) -> str:
+        """The TLS version in use."""
+        return self._object.version() or ""
+
+    @property
+    def peer_der(self) -> bytes | None:
+        """The peer's leaf, None when it showed none."""
+        return self._object.getpeercert(binary_form=True)
+
+    @property
+    def peer_names(self) -> tuple[tuple[str, str], ...]:
+        """The leaf's SANs in certificate order, as (kind, text)."""
+        certificate = self._object.getpeercert()
+        names = certificate.get("subjectAltName", ()) if certificate else ()
+        return tuple((str(name[0]), str(name[1])) for name in names)
+
+    @property
+    def peer_not_after(self) -> float:
+        """When the leaf ends, in seconds since the epoch; 0 without one."""
+        certificate = self._object.getpeercert()
+        if not certificate or "notAfter" not in certificate:
+            return 0.0
+        return float(ssl.cert_time_to_seconds(str(certificate["notAfter"])))
+
+    @property
+    def verified_root(self) -> bytes | None:
+        """The last certificate of the verified chain; None when the session was resumed."""
+        return None if self.resumed else verified_root(self._object)
+
+
+def reason_of(error: ssl.SSLError) -> str:
+    """Return OpenSSL's reason in words, without file names and line numbers."""
+    reason = error.reason or (str(error.args[-1]) if error.args else "unknown")
+    return reason.lower().replace("_", " ")

@@ -1,0 +1,198 @@
+"""Bytes through two real sidecars over mutual TLS: whole, in order, both ways, to the end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from discovery.model import Address
+from identity.generation import Generation
+from tests.sidecars import run_pair
+
+App = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def serve(app: App, ip: str = "127.0.0.2") -> AsyncIterator[Address]:
+    """Run an application."""
+    server = await asyncio.start_server(app, ip, 0)
+    try:
+        yield Address(ip, server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send back what comes, until the end."""
+    while data := await reader.read(65_536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "redirected"])
+async def test_a_request_and_its_answer_go_through(
+    web: Generation, api: Generation, direct: bool
+) -> None:
+    """The client's bytes reach the application; the server's sidecar knows who called."""
+    async with serve(echo) as app, run_pair(web, api, app, direct=direct) as pair:
+        reader, writer = await asyncio.open_connection(pair.entry.ip, pair.entry.port)
+        writer.write(b"hello")
+        assert await reader.readexactly(5) == b"hello"
+        writer.close()
+        await writer.wait_closed()
+        seen = await pair.server.until_event("connection")
+        assert seen["client_identity"] == str(web.identity)
+        assert seen["tls"] == "mesh"
+        assert seen["target"] == str(app)
+        went = await pair.client.until_event("connection")
+        assert went["server_identity"] == str(api.identity)
+
+
+async def test_large_transfers_arrive_whole_both_ways(web: Generation, api: Generation) -> None:
+    """32 MiB each way at once, with matching sums."""
+    blob = os.urandom(1 << 20)
+    rounds = 32
+    expected = hashlib.sha256(blob * rounds).hexdigest()
+    received: list[str] = []
+
+    async def swap(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def send() -> None:
+            for _ in range(rounds):
+                writer.write(blob)
+                await writer.drain()
+            writer.write_eof()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(send())
+            digest = hashlib.sha256()
+            while data := await reader.read(1 << 20):
+                digest.update(data)
+            received.append(digest.hexdigest())
+        writer.close()
+
+    async with serve(swap) as app, run_pair(web, api, app) as pair:
+        reader, writer = await asyncio.open_connection(pair.entry.ip, pair.entry.port)
+        async with asyncio.timeout(60):
+            await swap(reader, writer)
+            while len(received) < 2:
+                await asyncio.sleep(0.01)
+    assert received == [expected, expected]
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "redirected"])
+async def test_a_half_closed_client_still_gets_its_answer(
+    web: Generation, api: Generation, direct: bool
+) -> None:
+    """The client ends first; the application answers 8 MiB only after that end."""
+    size = 8 << 20
+
+    async def answer_after_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.read()
+        writer.write(request + b"x" * size)
+        await writer.drain()
+        writer.close()
+
+    async with serve(answer_after_end) as app, run_pair(web, api, app, direct=direct) as pair:
+        reader, writer = await asyncio.open_connection(pair.entry.ip, pair.entry.port)
+        writer.write(b"request")
+        writer.write_eof()
+        async with asyncio.timeout(30):
+            answer = await reader.read()
+        assert answer[:7] == b"request"
+        assert len(answer) == 7 + size
+        writer.close()
+
+
+async def test_a_half_closed_server_still_reads(web: Generation, api: Generation) -> None:
+    """The application ends first and goes on reading what the client sends."""
+    got = asyncio.get_running_loop().create_future()
+
+    async def end_then_read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"bye")
+        writer.write_eof()
+        got.set_result(await reader.read())
+        writer.close()
+
+    async with serve(end_then_read) as app, run_pair(web, api, app) as pair:
+        reader, writer = await asyncio.open_connection(pair.entry.ip, pair.entry.port)
+        async with asyncio.timeout(10):
+            assert await reader.read() == b"bye"
+            writer.write(b"still here")
+            writer.write_eof()
+            assert await got == b"still here"
+        writer.close()
+
+
+async def test_a_server_that_speaks_first_is_heard_at_once(
+    web: Generation, api: Generation
+) -> None:
+    """Between sidecars nothing waits for the client's first byte."""
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        del reader
+        writer.write(b"220 ready\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with serve(greet) as app, run_pair(web, api, app) as pair:
+        reader, writer = await asyncio.open_connection(pair.entry.ip, pair.entry.port)
+        async with asyncio.timeout(5):
+            assert await reader.read() == b"220 ready\r\n"
+        writer.close()
+
+
+async def test_a_reset_is_passed_on_as_a_reset(web: Generation, api: Generation) -> None:
+    """A torn stream never looks like one that ended in order."""
+
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        raw: socket.socket = writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    async with serve(reset) as app, run_pair(web, api, app) as pair:
+        reader, writer = await asyncio.open_connection(pair.entry.ip, pair.entry.port)
+        writer.write(b"x")
+        async with asyncio.timeout(5):
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+        writer.close()
+
+
+async def test_a_slow_reader_holds_the_sender_back(web: Generation, api: Generation) -> None:
+    """With nobody reading, both sidecars stop at their bounds instead of taking all there is."""
+    sent = 0
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        del reader
+        try:
+            while True:
+                writer.write(b"z" * 65_536)
+                await writer.drain()
+                sent += 65_536
+        except ConnectionError:
+            writer.close()
+
+    async with serve(flood) as app, run_pair(web, api, app) as pair:
+        reader, writer = await asyncio.open_connection(pair.entry.ip, pair.entry.port, limit=1)
+        del reader
+        before = -1
+        async with asyncio.timeout(20):
+            while before != sent:
+                before = sent
+                await asyncio.sleep(0.5)
+        for side in (pair.client, pair.server):
+            for connection in side.sidecar.runtime.connections:
+                for stream in (connection.relay.near, connection.relay.far):
+                    assert stream.backlog_bytes <= 2 * 65_536
+        writer.transport.abort()
