@@ -15,7 +15,14 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT: Final = Path(__file__).resolve().parent
-CORE: Final = ("proxy/wire/*.py", "proxy/net/*.py", "policy/match.py", "policy/decide.py")
+CORE: Final = (
+    "proxy/wire/*.py",
+    "proxy/net/*.py",
+    "policy/check.py",
+    "policy/decide.py",
+    "policy/limit.py",
+    "policy/match.py",
+)
 """The compiled rooms and modules."""
 
 

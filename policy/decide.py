@@ -1,15 +1,17 @@
-"""Whether a connection may happen: a pure function of a policy and a client.
+"""Whether a connection or a request may happen: pure functions of a policy and a client.
 
 In this order (linkerd2-proxy, server-policy and inbound/policy, plus our denials):
 
 1. a policy that cannot be used refuses everyone, the pod itself included;
-2. the pod's own calls (``localhost``) are never denied;
-3. the first denial that matches refuses;
-4. the first authorization that admits is the one named in labels; ``localhost`` comes last;
-5. nothing admits: refused, with every authorization tried and the clause of it that failed.
+2. a request must match a route, or it is not found; without routes all match ``default``;
+3. the pod's own calls (``localhost``) and probes are never denied;
+4. the first denial that matches refuses, the route's before the server's;
+5. the first authorization that admits is the one named in labels: the route's, the server's,
+   ``localhost`` last;
+6. nothing admits: refused, with every authorization tried and the clause of it that failed.
 
-Policies in audit mode are evaluated beside this and never change the outcome. No I/O, no
-clock; this module is compiled.
+Filters and rate limits come after, for what is permitted. Policies in audit mode are evaluated
+beside this and never change the outcome. No I/O, no clock; this module is compiled.
 """
 
 from __future__ import annotations
@@ -17,14 +19,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, final
 
-from discovery.model import Metadata, default_metadata
+from core.errors import ResourceError
+from discovery.model import Metadata
 from policy.check import Check, address_number, describe_client
+from policy.match import Alternative, Precedence, Request, RouteTable
 from policy.model import (
+    AUDIT,
+    DEFAULT_ROUTE,
+    PROBE,
     Attempt,
     Audit,
     Authorization,
     Client,
+    InboundRoute,
+    InboundRule,
     Permit,
+    Protocol,
     Refusal,
     ServerPolicy,
     Verdict,
@@ -33,48 +43,128 @@ from policy.model import (
 MAX_PREPARED: Final = 1024
 """How many policies are kept prepared at once; the oldest goes first."""
 
-_AUDIT: Final = default_metadata("audit")
+_CATCH_ALL: Final = (InboundRoute(metadata=DEFAULT_ROUTE, rules=(InboundRule(),)),)
+_REPLACEABLE: Final = frozenset(
+    {
+        "all-unauthenticated",
+        "all-authenticated",
+        "cluster-unauthenticated",
+        "cluster-authenticated",
+        "audit",
+    }
+)
+
+
+@final
+class Rules:
+    """The denials and authorizations that apply together, ready to be tried."""
+
+    __slots__ = ("allowed", "audited", "audited_denials", "denials", "void")
+
+    def __init__(
+        self,
+        authorizations: tuple[Authorization, ...],
+        denials: tuple[Authorization, ...],
+        void: tuple[Attempt, ...],
+    ) -> None:
+        self.allowed: Final = [Check(each) for each in authorizations if not each.is_audit]
+        self.audited: Final = [Check(each) for each in authorizations if each.is_audit]
+        checks = [Check(each, is_denial=True) for each in denials]
+        self.denials: Final = [each for each in checks if not each.authorization.is_audit]
+        self.audited_denials: Final = [each for each in checks if each.authorization.is_audit]
+        self.void: Final = void
+
+    def denial(self, address: int, client: Client) -> Metadata | None:
+        """Return the first denial that matches."""
+        for check in self.denials:
+            if check.failure(address, client) is None:
+                return check.authorization.metadata
+        return None
+
+
+@final
+class Admissions:
+    """Every permit that one route, or a connection, can be given; made once."""
+
+    __slots__ = ("is_probe", "permits", "route", "rules")
+
+    def __init__(
+        self, prepared: Prepared, route: InboundRoute | None, alternative: Alternative | None
+    ) -> None:
+        own: list[Check] = []
+        self.route: Final = None if route is None else route.metadata
+        self.rules: Final[list[Rules]] = []
+        if route is not None:
+            rules = Rules(route.authorizations, route.denials, route.void)
+            self.rules.append(rules)
+            own = rules.allowed
+        self.rules.append(prepared.rules)
+        self.is_probe: Final = route is not None and route.metadata == PROBE
+        rule = route.rules[alternative.rule] if route and alternative else InboundRule()
+        checks = [*own, *prepared.rules.allowed]
+        if prepared.localhost is not None:
+            checks.append(prepared.localhost)
+        self.permits: Final = [
+            (
+                check,
+                Permit(
+                    server=prepared.policy.metadata,
+                    authorization=check.authorization.metadata,
+                    route=self.route,
+                    match=None if alternative is None else alternative.http or alternative.grpc,
+                    filters=rule.filters,
+                    is_audit=check.authorization.metadata == AUDIT,
+                ),
+            )
+            for check in checks
+        ]
 
 
 @final
 class Prepared:
-    """A policy with its checks and with every permit it can give, made once."""
+    """A policy with its checks and its routes, ready to decide."""
 
     __slots__ = (
-        "admissions",
-        "audited_denials",
-        "audits",
-        "denials",
+        "by_alternative",
+        "connection",
         "has_audits",
+        "has_denials",
         "invalid",
         "localhost",
         "policy",
+        "routes",
+        "rules",
+        "table",
     )
 
     def __init__(self, policy: ServerPolicy) -> None:
         self.policy: Final = policy
         self.localhost: Final = None if policy.localhost is None else Check(policy.localhost)
-        denials = [Check(each, is_denial=True) for each in policy.denials]
-        self.denials: Final = [each for each in denials if not each.authorization.is_audit]
-        self.audited_denials: Final = [each for each in denials if each.authorization.is_audit]
-        enforced = [each for each in policy.authorizations if not each.is_audit]
-        if policy.localhost is not None:
-            enforced.append(policy.localhost)
-        self.admissions: Final = [
-            (Check(each), _permit(policy.metadata, each)) for each in enforced
-        ]
-        self.audits: Final = [Check(each) for each in policy.authorizations if each.is_audit]
-        self.has_audits: Final = bool(self.audits or self.audited_denials)
-        self.invalid: Final = (
-            Refusal(
-                code="policy-invalid",
-                server=policy.metadata,
-                reason=f"the policy cannot be used: {policy.invalid}",
-                hint="mend the resource; until then nobody is admitted",
-            )
-            if policy.invalid
-            else None
+        self.rules: Final = Rules(policy.authorizations, policy.denials, policy.void)
+        self.connection: Final = Admissions(self, None, None)
+        self.routes: Final = policy.routes or _CATCH_ALL
+        self.by_alternative: Final[dict[int, Admissions]] = {}
+        self.has_denials: Final = bool(policy.denials) or any(each.denials for each in self.routes)
+        self.has_audits: Final = _has_audit(policy.authorizations, policy.denials) or any(
+            _has_audit(each.authorizations, each.denials) for each in self.routes
         )
+        invalid = policy.invalid
+        table: RouteTable | None = None
+        try:
+            table = RouteTable(self.routes, Precedence.LINKERD)
+        except ResourceError as error:
+            invalid = invalid or str(error)
+        self.table: Final = table
+        self.invalid: Final = _invalid(policy, invalid) if invalid else None
+
+    def admissions(self, alternative: Alternative) -> Admissions:
+        """Return what a matched alternative can be given, made at its first use."""
+        # An alternative's rank ends in its place in the table, so no two have the same.
+        found = self.by_alternative.get(alternative.rank)
+        if found is None:
+            found = Admissions(self, self.routes[alternative.route], alternative)
+            self.by_alternative[alternative.rank] = found
+        return found
 
 
 _prepared: dict[int, Prepared] = {}
@@ -98,80 +188,130 @@ def decide_connection(policy: ServerPolicy, client: Client) -> Verdict:
     prepared = prepare(policy)
     if prepared.invalid is not None:
         return prepared.invalid
+    return _decide(prepared, prepared.connection, client)
+
+
+def decide_request(policy: ServerPolicy, client: Client, request: Request) -> Verdict:
+    """Decide about one HTTP request by the route it matches and that route's authorizations."""
+    prepared = prepare(policy)
+    if prepared.invalid is not None:
+        return prepared.invalid
+    if prepared.table is None or policy.protocol in _BYTES:
+        return _no_requests(policy)
+    alternative = prepared.table.find(request)
+    if alternative is None:
+        return _not_found(prepared, request)
+    return _decide(prepared, prepared.admissions(alternative), client)
+
+
+def reads_headers(policy: ServerPolicy) -> bool:
+    """Whether deciding about requests needs their headers at all."""
+    table = prepare(policy).table
+    return table is not None and table.reads_headers
+
+
+_BYTES: Final = (Protocol.OPAQUE, Protocol.TLS)
+
+
+def _decide(prepared: Prepared, admissions: Admissions, client: Client) -> Verdict:
     address = address_number(client.ip)
-    localhost = prepared.localhost
-    is_local = localhost is not None and localhost.holds(address)
-    if prepared.denials and not is_local:
-        for check in prepared.denials:
-            if check.failure(address, client) is None:
-                denied = _denied(prepared, client, check.authorization.metadata)
-                return _audited(prepared, denied, client) if prepared.has_audits else denied
+    if prepared.has_denials and not _is_exempt(prepared, admissions, address):
+        for rules in admissions.rules:
+            denial = rules.denial(address, client)
+            if denial is not None:
+                denied = Refusal(
+                    code="unauthorized",
+                    server=prepared.policy.metadata,
+                    route=admissions.route,
+                    reason=f"{denial} denies {describe_client(client)}",
+                    denial=denial,
+                )
+                return _audited(prepared, admissions, client, denied)
     attempts: list[Attempt] = []
-    for check, permit in prepared.admissions:
+    for check, permit in admissions.permits:
         failed = check.failure(address, client)
         if failed is None:
-            return _audited(prepared, permit, client) if prepared.has_audits else permit
+            if prepared.has_audits:
+                return _audited(prepared, admissions, client, permit)
+            return permit
         attempts.append(failed)
-    refused = _refused(prepared, client, attempts)
-    return _audited(prepared, refused, client) if prepared.has_audits else refused
-
-
-def _permit(server: Metadata, authorization: Authorization) -> Permit:
-    return Permit(
-        server=server,
-        authorization=authorization.metadata,
-        is_audit=authorization.metadata == _AUDIT,
-    )
-
-
-def _denied(prepared: Prepared, client: Client, denial: Metadata) -> Refusal:
-    return Refusal(
+    for rules in admissions.rules:
+        attempts.extend(rules.void)
+    where = admissions.route if admissions.route is not None else prepared.policy.metadata
+    refused = Refusal(
         code="unauthorized",
         server=prepared.policy.metadata,
-        reason=f"{denial.name} denies {describe_client(client)}",
-        denial=denial,
+        route=admissions.route,
+        reason=f"no authorization on {where} admits {describe_client(client)}",
+        attempts=tuple(attempts),
     )
+    return _audited(prepared, admissions, client, refused) if prepared.has_audits else refused
 
 
-def _refused(prepared: Prepared, client: Client, attempts: list[Attempt]) -> Refusal:
-    server = prepared.policy.metadata
-    return Refusal(
-        code="unauthorized",
-        server=server,
-        reason=f"no authorization on {server} admits {describe_client(client)}",
-        attempts=(*attempts, *prepared.policy.void),
-    )
+def _is_exempt(prepared: Prepared, admissions: Admissions, address: int) -> bool:
+    localhost = prepared.localhost
+    return admissions.is_probe or (localhost is not None and localhost.holds(address))
 
 
-def _audited(prepared: Prepared, verdict: Verdict, client: Client) -> Verdict:
+def _audited(
+    prepared: Prepared, admissions: Admissions, client: Client, verdict: Verdict
+) -> Verdict:
     """Add what the policies in audit mode would have said.
 
     An audited allow is asked as if it stood in the place of the port's default policy: whom
     neither it nor another named authorization admits, it would keep out. An audited denial
     would keep out whom it matches.
     """
+    if not prepared.has_audits:
+        return verdict
     address = address_number(client.ip)
-    localhost = prepared.localhost
-    is_local = localhost is not None and localhost.holds(address)
-    is_kept = is_local or (
-        isinstance(verdict, Permit) and not _is_port_default(verdict.authorization)
+    is_exempt = _is_exempt(prepared, admissions, address)
+    is_kept = is_exempt or (
+        isinstance(verdict, Permit) and not _is_replaceable(verdict.authorization)
     )
-    audits = [
-        Audit(
-            check.authorization.metadata,
-            would_allow=is_kept or check.failure(address, client) is None,
-        )
-        for check in prepared.audits
-    ]
-    audits += [
-        Audit(
-            check.authorization.metadata,
-            would_allow=is_local or check.failure(address, client) is not None,
-        )
-        for check in prepared.audited_denials
-    ]
-    return replace(verdict, audits=tuple(audits))
+    audits: list[Audit] = []
+    for rules in admissions.rules:
+        for check in rules.audited:
+            fits = check.failure(address, client) is None
+            audits.append(Audit(check.authorization.metadata, would_allow=is_kept or fits))
+        for check in rules.audited_denials:
+            fits = check.failure(address, client) is None
+            audits.append(Audit(check.authorization.metadata, would_allow=is_exempt or not fits))
+    return replace(verdict, audits=tuple(audits)) if audits else verdict
 
 
-def _is_port_default(authorization: Metadata) -> bool:
-    return authorization.kind == "default" and authorization.name not in {"localhost", "probe"}
+def _is_replaceable(authorization: Metadata) -> bool:
+    return authorization.kind == "default" and authorization.name in _REPLACEABLE
+
+
+def _has_audit(
+    authorizations: tuple[Authorization, ...], denials: tuple[Authorization, ...]
+) -> bool:
+    return any(each.is_audit for each in (*authorizations, *denials))
+
+
+def _invalid(policy: ServerPolicy, why: str) -> Refusal:
+    return Refusal(
+        code="policy-invalid",
+        server=policy.metadata,
+        reason=f"the policy cannot be used: {why}",
+        hint="mend the resource; until then nobody is admitted",
+    )
+
+
+def _not_found(prepared: Prepared, request: Request) -> Refusal:
+    return Refusal(
+        code="route-not-found",
+        server=prepared.policy.metadata,
+        reason=f"no route on {prepared.policy.metadata} matches "
+        f"{request.method} {request.host}{request.path}",
+        hint="where a route is attached, every request needs one: add a route that matches",
+    )
+
+
+def _no_requests(policy: ServerPolicy) -> Refusal:
+    return Refusal(
+        code="route-not-found",
+        server=policy.metadata,
+        reason=f"{policy.metadata} takes {policy.protocol.value} connections, not requests",
+    )

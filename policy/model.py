@@ -113,6 +113,8 @@ class InboundRoute:
     kind: RouteKind = RouteKind.HTTP
     hosts: tuple[HostMatch, ...] = ()
     authorizations: tuple[Authorization, ...] = ()
+    denials: tuple[Authorization, ...] = ()
+    """DenyPolicy on this route alone."""
     rules: tuple[InboundRule, ...] = ()
     void: tuple[Attempt, ...] = ()
     """Authorizations of this route that cannot be used, and why: they admit nobody."""
@@ -138,6 +140,12 @@ class RateLimit:
     overrides: tuple[RateLimitOverride, ...] = ()
 
 
+DEFAULT_ROUTE: Final = default_metadata("default")
+"""Every request, where no route is attached."""
+PROBE: Final = default_metadata("probe")
+"""The route of the kubelet's probes, and the authorization on it."""
+AUDIT: Final = default_metadata("audit")
+"""The authorization of the default policy ``audit``: admits everyone, and is logged."""
 LOCALHOST: Final = Authorization(
     metadata=default_metadata("localhost"),
     networks=(
@@ -447,6 +455,25 @@ class Audit:
     would_allow: bool
 
 
+class LimitScope(Enum):
+    """Which bucket was empty, as the metric's label says it."""
+
+    TOTAL = "total"
+    IDENTITY = "identity"
+    """A client's own, or the one an override gives it."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LimitHit:
+    """A rate limit that was reached."""
+
+    metadata: Metadata
+    scope: LimitScope
+    requests_per_second: int
+    is_override: bool = False
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permit:
@@ -455,6 +482,10 @@ class Permit:
     server: Metadata
     authorization: Metadata
     route: Metadata | None = None
+    match: HttpMatch | GrpcMatch | None = None
+    """What the request matched; a redirect of its prefix needs it."""
+    filters: tuple[Filter, ...] = ()
+    """What the matched rule does to the request, after this and before any rate limit."""
     is_audit: bool = False
     """Only the default ``audit`` authorization admits it: to be logged."""
     audits: tuple[Audit, ...] = ()
@@ -472,6 +503,8 @@ class Refusal:
     attempts: tuple[Attempt, ...] = ()
     denial: Metadata | None = None
     """The DenyPolicy that spoke, if one did."""
+    limit: LimitHit | None = None
+    """The rate limit that was reached, if one was."""
     audits: tuple[Audit, ...] = ()
     hint: str = ""
 

@@ -1,0 +1,125 @@
+"""Rate limits: buckets, scopes, bounds."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discovery.model import Metadata
+from identity.name import Identity, parse_identity
+from policy import limit as limits
+from policy.limit import RateState, refuse_rate, take
+from policy.model import (
+    LimitHit,
+    LimitScope,
+    Permit,
+    RateLimit,
+    RateLimitOverride,
+)
+
+META = Metadata(kind="HTTPLocalRateLimitPolicy", name="limit", group="policy.linkerd.io")
+ONE, TWO, THREE = (parse_identity(name) for name in ("one.example", "two.example", "three.example"))
+
+
+def scopes(
+    state: RateState, *calls: tuple[Identity | None, float]
+) -> list[tuple[LimitScope, bool] | None]:
+    """Make these calls; None for each that may go."""
+    hits = [state.hit(who, now) for who, now in calls]
+    return [None if hit is None else (hit.scope, hit.is_override) for hit in hits]
+
+
+TOTAL, OWN, OVERRIDE = (
+    (LimitScope.TOTAL, False),
+    (LimitScope.IDENTITY, False),
+    (LimitScope.IDENTITY, True),
+)
+
+
+def test_the_total_counts_everyone() -> None:
+    """Two a second: the third at the same instant is refused, half a second later one may go."""
+    state = RateState(RateLimit(metadata=META, total=2))
+    assert scopes(state, (ONE, 9.0), (TWO, 9.0), (None, 9.0), (ONE, 9.5), (ONE, 9.5)) == [
+        None,
+        None,
+        TOTAL,
+        None,
+        TOTAL,
+    ]
+
+
+def test_each_identity_has_its_own_bucket_and_the_nameless_share_one() -> None:
+    """One a second each; clients without identity count together."""
+    state = RateState(RateLimit(metadata=META, identity=1))
+    calls = ((ONE, 1.0), (TWO, 1.0), (ONE, 1.0), (None, 1.0), (None, 1.0), (ONE, 2.0))
+    assert scopes(state, *calls) == [None, None, OWN, None, OWN, None]
+
+
+def test_an_override_is_shared_and_skips_the_own_bucket() -> None:
+    """The named clients share their rate; others keep the per-identity one."""
+    limit = RateLimit(
+        metadata=META,
+        total=100,
+        identity=1,
+        overrides=(RateLimitOverride(3, frozenset({ONE, TWO})),),
+    )
+    calls = ((ONE, 1.0), (ONE, 1.0), (TWO, 1.0), (TWO, 1.0), (THREE, 1.0), (THREE, 1.0))
+    assert scopes(RateState(limit), *calls) == [None, None, None, OVERRIDE, None, OWN]
+
+
+def test_what_the_identity_bucket_refuses_the_total_has_counted() -> None:
+    """The total is asked first, as in linkerd2-proxy."""
+    state = RateState(RateLimit(metadata=META, total=2, identity=1))
+    assert scopes(state, (ONE, 1.0), (ONE, 1.0), (TWO, 1.0)) == [None, OWN, TOTAL]
+
+
+def test_identities_past_the_bound_share_one_bucket() -> None:
+    """At the bound everyone has a bucket; past it all new clients are one; later all is well."""
+    state = RateState(RateLimit(metadata=META, identity=1))
+    for number in range(limits.MAX_IDENTITIES):
+        assert state.hit(Identity(f"w{number}.example"), 5.0) is None
+    assert state.hit(Identity("w0.example"), 5.0) is not None
+    assert scopes(state, (ONE, 5.0), (TWO, 5.0)) == [None, OWN]
+    assert scopes(state, (ONE, 7.0), (TWO, 7.0)) == [None, None]
+    assert len(state._last) == 2
+    assert not state._before
+
+
+def test_a_reached_limit_turns_a_permit_into_a_refusal() -> None:
+    """The words say which limit, and the code says 429."""
+    permit = Permit(
+        server=Metadata(kind="server", name="s"),
+        authorization=Metadata(kind="default", name="all-unauthenticated"),
+        route=Metadata(kind="default", name="default"),
+    )
+    refusal = refuse_rate(permit, LimitHit(META, LimitScope.TOTAL, 2))
+    assert (refusal.code, refusal.route) == ("rate-limited", permit.route)
+    assert refusal.reason == "total rate limit of limit exceeded: 2 requests per second"
+
+
+@given(
+    st.integers(1, 2_000_000_000),
+    st.lists(st.integers(0, 3_000_000_000), min_size=1, max_size=60),
+)
+def test_no_window_of_a_second_sees_more_than_twice_the_rate(rate: int, steps: list[int]) -> None:
+    """A full bucket and a second of refilling: never more, and never a negative wait."""
+    now, full_at = 10**12, 0
+    gone: list[int] = []
+    for step in steps:
+        now += step
+        full_at, may_go = take(full_at, now, rate)
+        if may_go:
+            gone.append(now)
+        assert full_at - now <= 1_000_000_000
+    for start in gone:
+        assert sum(1 for each in gone if start <= each < start + 1_000_000_000) <= 2 * rate
+
+
+@given(st.integers(1, 1000))
+def test_a_fresh_bucket_holds_exactly_its_rate(rate: int) -> None:
+    """At one instant N may go, the next may not."""
+    full_at, answers = 0, []
+    for _ in range(rate + 1):
+        full_at, may_go = take(full_at, 10**12, rate)
+        answers.append(may_go)
+    assert answers == [True] * rate + [False]
