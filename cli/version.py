@@ -21,7 +21,7 @@ from cli.output import Form, output_option, write
 
 CORE_ROOMS: Final = ("proxy.wire", "proxy.net")
 """Rooms whose every module may be compiled."""
-CORE_MODULES: Final = ("policy.match", "policy.decide")
+CORE_MODULES: Final = ("policy.check", "policy.decide", "policy.limit", "policy.match")
 """Modules of other rooms that may be compiled."""
 
 
