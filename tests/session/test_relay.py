@@ -7,35 +7,12 @@ import hashlib
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 import pytest
 
-from discovery.model import Address
 from identity.generation import Generation
+from tests.session.apps import echo, serve
 from tests.sidecars import run_pair
-
-App = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def serve(app: App, ip: str = "127.0.0.2") -> AsyncIterator[Address]:
-    """Run an application."""
-    server = await asyncio.start_server(app, ip, 0)
-    try:
-        yield Address(ip, server.sockets[0].getsockname()[1])
-    finally:
-        server.close()
-        await server.wait_closed()
-
-
-async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send back what comes, until the end."""
-    while data := await reader.read(65_536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
 
 
 @pytest.mark.parametrize("direct", [True, False], ids=["direct", "redirected"])
