@@ -62,7 +62,7 @@ compile:  ## the wheel with the compiled core, in build/wheel and build/compiled
 
 lock:  ## resolve requirements/*.lock anew; ARGS=--keep changes only what must
 	@tools/venv tools
-	@$(VENV)/python tools/lock $(ARGS)
+	@$(VENV)/python tools/lock.py $(ARGS)
 
 clean:  ## remove everything made here
 	@rm -rf .venv build dist pillion.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,8 +4,8 @@
 Every lock holds exact versions with hashes, and no index, host or path. A release counts from
 its eighth day on: a broken or hijacked one is mostly found within its first week.
 
-    tools/lock              resolve anew, moving to the newest versions allowed
-    tools/lock --keep       keep what is locked and still allowed
+    tools/lock.py           resolve anew, moving to the newest versions allowed
+    tools/lock.py --keep    keep what is locked and still allowed
 """
 
 from __future__ import annotations
