@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import final
 
 from core.errors import MeshError, RefusedError
-from discovery.model import Address, Labels
+from discovery.model import Address, Labels, Metadata
+from identity.name import Identity
 from policy.decide import decide_connection
-from policy.model import Client, ClientTls, Permit, Protocol, Refusal, ServerPolicy
+from policy.model import Client, ClientTls, Protocol, Refusal, ServerPolicy
 from proxy.inbound.detect import detect_client, read_transport_header
 from proxy.net.connection import Connection, error_name
 from proxy.net.inbox import ClosedEarlyError, Inbox
@@ -22,7 +23,18 @@ from proxy.telemetry.metric import (
     server_labels,
     target_labels,
 )
+from proxy.telemetry.transport import Cache, SideSlots
 from proxy.wire.transport_header import ALPN
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Labels and slots that all alike connections share."""
+
+    labels: Labels
+    near: SideSlots
+    far: SideSlots
 
 
 @final
@@ -32,8 +44,11 @@ class Admitted:
 
     client: Client
     port: int
-    permit: Permit
-    labels: Labels
+    counted: Counted
+
+
+Kind = tuple[Address, Metadata, ClientTls, Identity | None, str, bool]
+"""What makes connections alike: target, server, and what the client's TLS was."""
 
 
 _APP_LABELS: Labels = (
@@ -52,6 +67,7 @@ class InboundServer:
         self._runtime = runtime
         self._policies = policies
         self._open: dict[int, set[Connection]] = {}
+        self._counted: Cache[Kind, Counted] = Cache()
 
     def accepted(self, sock: socket.socket, ip: str) -> None:
         """Take a connection from the client at ``ip``."""
@@ -151,29 +167,23 @@ class InboundServer:
             )
         policy = self._policies.inbound(target.port).current
         verdict = decide_connection(policy, client)
-        skipped = policy.protocol is Protocol.OPAQUE and client.tls is ClientTls.NONE
-        labels = (
-            *target_labels(target),
-            *server_labels(policy.metadata, target.port),
-            *accept_labels(client, port_skipped=skipped),
-        )
+        counted = self._count_as(policy, target, client)
         if isinstance(verdict, Refusal):
-            runtime.metrics.deny.child(labels).value += 1
+            runtime.metrics.deny.child(counted.labels).value += 1
             self._denied(verdict, client, target, "connection denied")
             return False
         sock = await runtime.connector.connect(target, runtime.limits.inbound_connect_s)
-        far = Stream(runtime.loop, sock, inbox)
         connection = Connection(
             self,
             stream,
-            far,
-            metrics=runtime.metrics,
-            near_labels=(("direction", "inbound"), ("peer", "src"), *labels),
-            far_labels=_APP_LABELS,
-            about=Admitted(client, target.port, verdict, labels),
-            opened_at=runtime.clock.monotonic(),
+            Stream(runtime.loop, sock, inbox),
+            counted.near,
+            counted.far,
+            Admitted(client, target.port, counted),
+            runtime.clock.monotonic(),
         )
-        runtime.metrics.allow.child((*labels, *authz_labels(verdict.authorization))).value += 1
+        authorization = authz_labels(verdict.authorization)
+        runtime.metrics.allow.child((*counted.labels, *authorization)).value += 1
         runtime.log.info(
             "connection",
             direction="inbound",
@@ -187,6 +197,22 @@ class InboundServer:
         self._remember(connection, target.port)
         connection.relay.start(early_near=inbox.take())
         return True
+
+    def _count_as(self, policy: ServerPolicy, target: Address, client: Client) -> Counted:
+        """Return where a connection like this one is counted."""
+        skipped = policy.protocol is Protocol.OPAQUE and client.tls is ClientTls.NONE
+        kind = (target, policy.metadata, client.tls, client.identity, client.sni, skipped)
+        counted = self._counted.get(kind)
+        if counted is not None:
+            return counted
+        labels = (
+            *target_labels(target),
+            *server_labels(policy.metadata, target.port),
+            *accept_labels(client, port_skipped=skipped),
+        )
+        metrics = self._runtime.metrics
+        near = SideSlots(metrics, (("direction", "inbound"), ("peer", "src"), *labels))
+        return self._counted.put(kind, Counted(labels, near, SideSlots(metrics, _APP_LABELS)))
 
     def _remember(self, connection: Connection, port: int) -> None:
         self._runtime.connections.add(connection)
@@ -208,7 +234,7 @@ class InboundServer:
                 continue
             verdict = decide_connection(policy, about.client)
             if isinstance(verdict, Refusal):
-                self._runtime.metrics.terminate.child(about.labels).value += 1
+                self._runtime.metrics.terminate.child(about.counted.labels).value += 1
                 self._denied(
                     verdict,
                     about.client,

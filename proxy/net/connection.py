@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 from typing import Protocol, final
 
-from discovery.model import Labels
 from proxy.net.relay import Relay
 from proxy.net.stream import Stream
-from proxy.telemetry.metric import Metrics
+from proxy.telemetry.transport import SideSlots
 
 
 class ConnectionOwner(Protocol):
@@ -20,73 +19,63 @@ class ConnectionOwner(Protocol):
 
 
 @final
-class SideMeter:
-    """The TCP families of one side of a connection, their slots looked up once."""
-
-    __slots__ = ("_counted_in", "_counted_out", "_labels", "_metrics", "_now", "_read", "_write")
-
-    def __init__(self, metrics: Metrics, labels: Labels) -> None:
-        self._metrics = metrics
-        self._labels = labels
-        self._now = metrics.tcp_open_now.child(labels)
-        self._read = metrics.tcp_read.child(labels)
-        self._write = metrics.tcp_write.child(labels)
-        self._counted_in = 0
-        self._counted_out = 0
-        metrics.tcp_open.child(labels).value += 1
-        self._now.value += 1
-
-    def count(self, stream: Stream) -> None:
-        """Add what the stream moved since it was counted last."""
-        self._read.value += stream.bytes_in - self._counted_in
-        self._write.value += stream.bytes_out - self._counted_out
-        self._counted_in = stream.bytes_in
-        self._counted_out = stream.bytes_out
-
-    def close(self, stream: Stream, cause: str) -> None:
-        """Count the end, with the name of the system's error or the empty string."""
-        self.count(stream)
-        self._now.value -= 1
-        self._metrics.tcp_close.child((*self._labels, ("errno", cause))).value += 1
-
-
-@final
 class Connection:
     """A connection through us, from the verdict to the end."""
 
-    __slots__ = ("_far_meter", "_near_meter", "_owner", "about", "opened_at", "relay")
+    __slots__ = (
+        "_far_in",
+        "_far_out",
+        "_far_slots",
+        "_near_in",
+        "_near_out",
+        "_near_slots",
+        "_owner",
+        "about",
+        "opened_at",
+        "relay",
+    )
 
     def __init__(
         self,
         owner: ConnectionOwner,
         near: Stream,
         far: Stream,
-        *,
-        metrics: Metrics,
-        near_labels: Labels,
-        far_labels: Labels,
+        near_slots: SideSlots,
+        far_slots: SideSlots,
         about: object,
         opened_at: float,
     ) -> None:
         self._owner = owner
+        self._near_slots = near_slots
+        self._far_slots = far_slots
+        # What the slots have of each side's bytes so far.
+        self._near_in = self._near_out = self._far_in = self._far_out = 0
         self.about = about
         """What the owner remembers of it: the permit and its facts."""
         self.opened_at = opened_at
         """Monotonic seconds."""
-        self._near_meter = SideMeter(metrics, near_labels)
-        self._far_meter = SideMeter(metrics, far_labels)
+        for slots in (near_slots, far_slots):
+            slots.opened.value += 1
+            slots.now.value += 1
         self.relay = Relay(near, far, self)
 
     def count(self) -> None:
         """Bring the byte counters up to now."""
-        self._near_meter.count(self.relay.near)
-        self._far_meter.count(self.relay.far)
+        near, far = self.relay.near, self.relay.far
+        self._near_slots.read.value += near.bytes_in - self._near_in
+        self._near_slots.written.value += near.bytes_out - self._near_out
+        self._far_slots.read.value += far.bytes_in - self._far_in
+        self._far_slots.written.value += far.bytes_out - self._far_out
+        self._near_in, self._near_out = near.bytes_in, near.bytes_out
+        self._far_in, self._far_out = far.bytes_in, far.bytes_out
 
     def relay_done(self, error: Exception | None) -> None:
         """Count the end and tell the owner."""
+        self.count()
         cause = error_name(error)
-        self._near_meter.close(self.relay.near, cause)
-        self._far_meter.close(self.relay.far, cause)
+        for slots in (self._near_slots, self._far_slots):
+            slots.now.value -= 1
+            slots.closed(cause).value += 1
         self._owner.connection_closed(self, error)
 
 

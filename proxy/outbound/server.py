@@ -9,6 +9,7 @@ from typing import final
 
 from core.errors import MeshError, RefusedError, Retry
 from discovery.model import Address, Endpoint, Labels, Metadata
+from identity.name import Identity
 from proxy.net.connection import Connection, error_name
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
@@ -17,6 +18,7 @@ from proxy.outbound.resolve import order_endpoints, plan_connection
 from proxy.providers import DiscoveryProvider, PolicyProvider
 from proxy.runtime import Runtime
 from proxy.telemetry.metric import target_labels
+from proxy.telemetry.transport import Cache, SideSlots
 
 
 @final
@@ -29,6 +31,10 @@ class Routed:
     parent: Metadata
 
 
+Kind = tuple[Address, Endpoint, Identity | None, str]
+"""What makes connections alike: destination, endpoint, and what our TLS was."""
+
+
 @final
 class OutboundServer:
     """Serves connections that the workload opened and that were redirected to us."""
@@ -39,6 +45,7 @@ class OutboundServer:
         self._runtime = runtime
         self._policies = policies
         self._discovery = discovery
+        self._counted: Cache[Kind, tuple[SideSlots, SideSlots]] = Cache()
         self._random = random.Random()  # noqa: S311  # spreads load, keeps no secret
 
     def accepted(self, sock: socket.socket, ip: str) -> None:
@@ -112,33 +119,15 @@ class OutboundServer:
     ) -> None:
         runtime = self._runtime
         endpoint = dialled.endpoint
-        target = target_labels(endpoint.address)
-        tls: Labels = (
-            (("tls", "true"), ("server_id", dialled.server.name))
-            if dialled.server is not None
-            else (("tls", "no_identity"), ("no_tls_reason", dialled.no_tls_reason))
-        )
+        near, far = self._count_as(destination, dialled)
         connection = Connection(
             self,
             stream,
             dialled.stream,
-            metrics=runtime.metrics,
-            near_labels=(
-                ("direction", "outbound"),
-                ("peer", "src"),
-                *target_labels(destination),
-                ("tls", "no_identity"),
-                ("no_tls_reason", "loopback"),
-            ),
-            far_labels=(
-                ("direction", "outbound"),
-                ("peer", "dst"),
-                *target,
-                *tls,
-                *((f"dst_{name}", value) for name, value in endpoint.labels),
-            ),
-            about=Routed(destination, endpoint, parent),
-            opened_at=runtime.clock.monotonic(),
+            near,
+            far,
+            Routed(destination, endpoint, parent),
+            runtime.clock.monotonic(),
         )
         runtime.connections.add(connection)
         runtime.log.info(
@@ -153,6 +142,41 @@ class OutboundServer:
             no_tls_reason=dialled.no_tls_reason,
         )
         connection.relay.start(early_near=inbox.take(), early_far=dialled.inbox.take())
+
+    def _count_as(self, destination: Address, dialled: Dialled) -> tuple[SideSlots, SideSlots]:
+        """Return where a connection like this one is counted, near side and far side."""
+        kind = (destination, dialled.endpoint, dialled.server, dialled.no_tls_reason)
+        slots = self._counted.get(kind)
+        if slots is not None:
+            return slots
+        metrics = self._runtime.metrics
+        endpoint = dialled.endpoint
+        tls: Labels = (
+            (("tls", "true"), ("server_id", dialled.server.name))
+            if dialled.server is not None
+            else (("tls", "no_identity"), ("no_tls_reason", dialled.no_tls_reason))
+        )
+        near = SideSlots(
+            metrics,
+            (
+                ("direction", "outbound"),
+                ("peer", "src"),
+                *target_labels(destination),
+                ("tls", "no_identity"),
+                ("no_tls_reason", "loopback"),
+            ),
+        )
+        far = SideSlots(
+            metrics,
+            (
+                ("direction", "outbound"),
+                ("peer", "dst"),
+                *target_labels(endpoint.address),
+                *tls,
+                *((f"dst_{name}", value) for name, value in endpoint.labels),
+            ),
+        )
+        return self._counted.put(kind, (near, far))
 
     def connection_closed(self, connection: Connection, error: Exception | None) -> None:
         """Forget a connection that is over."""
