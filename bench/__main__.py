@@ -1,0 +1,175 @@
+"""``python -m bench``: measure, show the table, write JSON and plot.
+
+Exit status: 0 measured, whatever came out; 1 something could not be run; 2 usage, or a part of
+the bench itself is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import click
+from rich.console import Console
+
+from bench.candidate import Candidate, Stage
+from bench.certificate import make_credentials
+from bench.facts import machine, versions
+from bench.footprint import PASSES, measure_footprints
+from bench.haproxy import Haproxy
+from bench.loadtool import start_backend
+from bench.measure import rows_of, run_rounds
+from bench.nginx import Nginx
+from bench.place import pick_cores, pin_to, reserve_addresses
+from bench.plot import draw
+from bench.process import Processes
+from bench.result import Report, Settings, to_json
+from bench.spread import spread
+from bench.table import render
+from bench.work import FOOTPRINT, WORKS
+from core.errors import ConfigError, MeshError
+
+CANDIDATES: Final[tuple[Candidate, ...]] = (Haproxy(), Nginx())
+WORK_KEYS: Final = (*(work.key for work in WORKS), FOOTPRINT)
+RESULTS: Final = Path(__file__).parent / "results"
+WARM_SECONDS: Final = 0.4
+TABLE_WIDTH: Final = 124
+"""Columns below which the table would break its lines; a narrower terminal does that itself."""
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+DESCRIPTORS: Final = 8192
+"""Open files a process of the run may need: 1,000 idle connections take a hop 2,000."""
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--rounds", type=click.IntRange(1, 50), default=5, show_default=True)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.1, 30),
+    default=1.2,
+    show_default=True,
+    help="How long each measurement lasts.",
+)
+@click.option(
+    "--only", multiple=True, type=click.Choice(WORK_KEYS), help="Only this work; repeatable."
+)
+@click.option(
+    "--candidate",
+    "names",
+    multiple=True,
+    type=click.Choice([candidate.name for candidate in CANDIDATES]),
+    help="Only this candidate; repeatable.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=RESULTS,
+    show_default="bench/results",
+    help="Where JSON and plot go, named by date.",
+)
+def main(
+    rounds: int, seconds: float, only: tuple[str, ...], names: tuple[str, ...], output: Path
+) -> None:
+    """Measure pillion beside haproxy and nginx on this machine, on loopback."""
+    for number in _ENDING:
+        signal.signal(number, _end)
+    talk = Console(stderr=True)
+    settings = Settings(rounds, seconds, WARM_SECONDS)
+    chosen = [candidate for candidate in CANDIDATES if not names or candidate.name in names]
+    try:
+        report = run(chosen, only or WORK_KEYS, settings, talk)
+    except MeshError as error:
+        talk.print(f"bench: {error}", style="bold red", markup=False)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    Console(width=max(Console().width, TABLE_WIDTH)).print(render(report))
+    for file in write(report, output):
+        talk.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(1 if report.failures else 0)
+
+
+def run(
+    candidates: Sequence[Candidate], keys: Sequence[str], settings: Settings, talk: Console
+) -> Report:
+    """Measure what is named by ``keys``. Raises ConfigError when no candidate can be run."""
+    lacking = {candidate.name: candidate.missing() for candidate in candidates}
+    absent = tuple(reason for reason in lacking.values() if reason)
+    present = [candidate for candidate in candidates if not lacking[candidate.name]]
+    if not present:
+        raise ConfigError(list(absent))
+    usable = os.sched_getaffinity(0)
+    cores = pick_cores(usable)
+    _raise_descriptors()
+    pin_to(cores.load)
+
+    def say(line: str) -> None:
+        talk.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    if cores.are_shared:
+        say("one core only: the load takes time from the hops; figures say little")
+    works = [work for work in WORKS if work.key in keys]
+    with (
+        tempfile.TemporaryDirectory(prefix="pillion-bench-") as temporary,
+        Processes(Path(temporary)) as processes,
+    ):
+        directory = Path(temporary)
+        stage = Stage(
+            directory, cores, make_credentials(directory), processes, reserve_addresses(1)[0]
+        )
+        start_backend(stage)
+        findings = run_rounds(stage, present, works, settings, say)
+        rows = rows_of(works, findings)
+        if FOOTPRINT in keys:
+            more, failures = measure_footprints(stage, present, min(settings.rounds, PASSES), say)
+            rows += more
+            findings.failures += failures
+    return Report(
+        taken=datetime.now(UTC).isoformat(timespec="seconds"),
+        settings=settings,
+        versions=versions(),
+        machine=machine(len(usable)),
+        tls=findings.tls,
+        rows=tuple(rows),
+        steal_percent=spread(findings.steal),
+        errors=findings.errors,
+        failures=tuple(findings.failures),
+        absent=absent,
+    )
+
+
+def write(report: Report, output: Path) -> list[Path]:
+    """Write JSON and plot, named by date and time, into ``output``; return the files."""
+    output.mkdir(parents=True, exist_ok=True)
+    taken = datetime.fromisoformat(report.taken)
+    data = output / f"{taken:%Y-%m-%d-%H%M%S}.json"
+    data.write_text(json.dumps(to_json(report), indent=1, ensure_ascii=False) + "\n")
+    picture = data.with_suffix(".png")
+    return [data, picture] if draw(report, picture) else [data]
+
+
+def _raise_descriptors() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
+        raise ConfigError(
+            f"a process may open {hard} files, want {DESCRIPTORS}", hint="ulimit -Hn 8192, as root"
+        )
+    if soft < DESCRIPTORS:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    # The first signal ends the run by way of its clean-up; another must not cut that short.
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""haproxy as a candidate: tcp mode, one thread a hop, stock buffers (HAProxy 2.6 manual)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final, final
+
+from bench.candidate import Hop, Side
+
+MAX_CONNECTIONS: Final = 4096
+"""Well above the 1,000 idle ones; haproxy sizes its tables by it."""
+
+
+@final
+class Haproxy:
+    """haproxy, twice."""
+
+    name: Final = "haproxy"
+
+    def missing(self) -> str:
+        """Return what this machine lacks."""
+        return "" if shutil.which("haproxy") else "haproxy not found (apt-get install haproxy)"
+
+    def command(self, hop: Hop, directory: Path) -> list[str]:
+        """Write the hop's configuration and return the command."""
+        file = directory / "haproxy.cfg"
+        file.write_text(haproxy_configuration(hop))
+        return ["haproxy", "-db", "-f", str(file)]
+
+
+def haproxy_configuration(hop: Hop) -> str:
+    """Return the configuration of one hop.
+
+    TLS 1.3, both certificates verified, the server's name as well. Without resumption neither
+    side keeps a session.
+    """
+    bind = f"bind {hop.listen}"
+    server = f"server next {hop.forward}"
+    trust = f"verify required ca-file {hop.credentials.root}"
+    if hop.side is Side.INBOUND:
+        bind += f" ssl crt {hop.credentials.server.bundle} {trust}"
+    else:
+        name = hop.credentials.server.identity.name
+        server += f" ssl crt {hop.credentials.client.bundle} {trust} verifyhost {name}"
+        server += f" sni str({name})"
+        if not hop.resumes:
+            server += " no-ssl-reuse"
+    return f"""\
+global
+  nbthread 1
+  maxconn {MAX_CONNECTIONS}
+  ssl-default-bind-options ssl-min-ver TLSv1.3{"" if hop.resumes else " no-tls-tickets"}
+  ssl-default-server-options ssl-min-ver TLSv1.3
+{"" if hop.resumes else "  tune.ssl.cachesize 0"}
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 600s
+  timeout server 600s
+frontend near
+  {bind}
+  default_backend far
+backend far
+  {server}
+"""

@@ -1,0 +1,273 @@
+/* The client of every candidate: one thread, one epoll, a stated number of connections.
+ *
+ *     l4load throughput ADDRESS PORT CONNECTIONS WARM_MS RUN_MS down|up
+ *     l4load round-trip ADDRESS PORT CONNECTIONS WARM_MS RUN_MS BYTES
+ *     l4load connect    ADDRESS PORT IN_FLIGHT   WARM_MS RUN_MS
+ *     l4load idle       ADDRESS PORT CONNECTIONS MAX_MS
+ *
+ * The first three print {"event": "window"} when the warm-up is over and everything before is
+ * forgotten, then {"event": "done", ...} at the end of the run. `idle` opens its connections one
+ * after the other, each with one echoed byte, prints {"event": "open", ...} and holds them until
+ * its standard input ends or MAX_MS have passed. Exit status: 0 measured, 1 nothing could be
+ * measured (reason on standard error), 2 usage.
+ */
+#define _GNU_SOURCE
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "latency.h"
+#include "net.h"
+
+#define BUFFER_BYTES (1 << 20)
+#define WRITE_BYTES (1 << 18)
+#define MAX_MESSAGE (1 << 14)
+#define MAX_RUN_MS 600000
+#define NS_PER_MS 1000000ull
+
+enum kind { THROUGHPUT_DOWN, THROUGHPUT_UP, ROUND_TRIP, CONNECT };
+
+/* One connection; the table is indexed by descriptor. */
+struct connection {
+    uint64_t since; /* when its operation began, in ns */
+    size_t received;
+    int started; /* its first bytes are sent */
+};
+
+static char incoming[BUFFER_BYTES];
+static char outgoing[BUFFER_BYTES];
+static struct connection connections[MAX_DESCRIPTORS];
+static struct latency latencies;
+
+static enum kind kind;
+static struct sockaddr_in target;
+static int poller;
+static size_t message = 1;
+static uint64_t done_bytes, done_operations, errors;
+static long alive;
+
+static uint64_t now_ns(void) {
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (uint64_t)at.tv_sec * 1000000000ull + (uint64_t)at.tv_nsec;
+}
+
+static void fail(const char *what) {
+    fprintf(stderr, "l4load: %s: %s\n", what, errno ? strerror(errno) : "closed");
+    exit(1);
+}
+
+static void watch(int operation, int fd, unsigned events) {
+    struct epoll_event event = {.events = events, .data.fd = fd};
+    if (epoll_ctl(poller, operation, fd, &event) != 0) {
+        fail("epoll_ctl");
+    }
+}
+
+static void open_one(void) {
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0 || fd >= MAX_DESCRIPTORS) {
+        fail("socket");
+    }
+    prepare(fd);
+    if (connect(fd, (struct sockaddr *)&target, sizeof target) != 0 && errno != EINPROGRESS) {
+        fail("connect");
+    }
+    connections[fd] = (struct connection){.since = now_ns()};
+    watch(EPOLL_CTL_ADD, fd, EPOLLOUT);
+    alive++;
+}
+
+/* Counts an error and gives the connection up; only `connect` opens another in its place. */
+static void lose(int fd) {
+    errors++;
+    alive--;
+    close(fd);
+    if (kind == CONNECT) {
+        open_one();
+    }
+}
+
+/* Sends the first bytes, which choose the backend's work, as soon as the socket is connected. */
+static void start(int fd) {
+    size_t first = kind == ROUND_TRIP ? message : 1;
+    if (write(fd, outgoing, first) != (ssize_t)first) {
+        lose(fd);
+        return;
+    }
+    connections[fd].started = 1;
+    if (kind != CONNECT) {
+        connections[fd].since = now_ns();
+    }
+    watch(EPOLL_CTL_MOD, fd, kind == THROUGHPUT_UP ? EPOLLOUT : EPOLLIN);
+}
+
+static void send_bulk(int fd) {
+    ssize_t count = write(fd, outgoing, WRITE_BYTES);
+    if (count > 0) {
+        done_bytes += (uint64_t)count;
+    } else if (errno != EAGAIN) {
+        lose(fd);
+    }
+}
+
+static void finish_operation(int fd) {
+    uint64_t now = now_ns();
+    latency_add(&latencies, now - connections[fd].since);
+    done_operations++;
+    if (kind == CONNECT) {
+        alive--;
+        close(fd);
+        open_one();
+        return;
+    }
+    connections[fd].since = now;
+    connections[fd].received = 0;
+    if (write(fd, outgoing, message) != (ssize_t)message) {
+        lose(fd);
+    }
+}
+
+static void receive(int fd) {
+    ssize_t count = read(fd, incoming, sizeof incoming);
+    if (count < 0 && errno == EAGAIN) {
+        return;
+    }
+    if (count <= 0) {
+        lose(fd);
+        return;
+    }
+    if (kind == THROUGHPUT_DOWN) {
+        done_bytes += (uint64_t)count;
+        return;
+    }
+    connections[fd].received += (size_t)count;
+    if (connections[fd].received >= message) {
+        finish_operation(fd);
+    }
+}
+
+static void serve(const struct epoll_event *event) {
+    int fd = event->data.fd;
+    if (!connections[fd].started) {
+        start(fd);
+    } else if (kind == THROUGHPUT_UP) {
+        send_bulk(fd);
+    } else {
+        receive(fd);
+    }
+}
+
+static void say(const char *line) {
+    puts(line);
+    fflush(stdout);
+}
+
+static int run(long count, long warm_ms, long run_ms) {
+    poller = epoll_create1(EPOLL_CLOEXEC);
+    for (long i = 0; i < count; i++) {
+        open_one();
+    }
+    uint64_t window = now_ns() + (uint64_t)warm_ms * NS_PER_MS;
+    uint64_t end = window + (uint64_t)run_ms * NS_PER_MS;
+    int warm = 0;
+    struct epoll_event events[MAX_EVENTS];
+    for (;;) {
+        uint64_t now = now_ns();
+        if (!warm && now >= window) {
+            warm = 1;
+            window = now;
+            end = now + (uint64_t)run_ms * NS_PER_MS;
+            done_bytes = done_operations = 0;
+            latency_clear(&latencies);
+            say("{\"event\": \"window\"}");
+        }
+        if (now >= end) {
+            end = now;
+            break;
+        }
+        if (alive == 0) {
+            errno = 0;
+            fail("every connection was lost");
+        }
+        int ready = epoll_wait(poller, events, MAX_EVENTS, 20);
+        for (int i = 0; i < ready; i++) {
+            serve(&events[i]);
+        }
+    }
+    if (done_bytes == 0 && done_operations == 0) {
+        errno = ETIMEDOUT;
+        fail("nothing was done");
+    }
+    printf("{\"event\": \"done\", \"seconds\": %.6f, \"bytes\": %llu, \"operations\": %llu, "
+           "\"errors\": %llu, \"p50_us\": %.2f, \"p99_us\": %.2f}\n",
+           (double)(end - window) / 1e9, (unsigned long long)done_bytes,
+           (unsigned long long)done_operations, (unsigned long long)errors,
+           latency_us(&latencies, 0.5), latency_us(&latencies, 0.99));
+    return 0;
+}
+
+static int hold(long count, long max_ms) {
+    struct timeval patience = {.tv_sec = 5};
+    for (long i = 0; i < count; i++) {
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        if (fd < 0) {
+            fail("socket");
+        }
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+        errno = 0;
+        if (connect(fd, (struct sockaddr *)&target, sizeof target) != 0 ||
+            write(fd, outgoing, 1) != 1 || read(fd, incoming, 1) != 1) {
+            fail("connection without an echo");
+        }
+    }
+    printf("{\"event\": \"open\", \"connections\": %ld}\n", count);
+    fflush(stdout);
+    struct pollfd standard_input = {.fd = 0, .events = POLLIN};
+    poll(&standard_input, 1, (int)max_ms);
+    return 0;
+}
+
+static int usage(void) {
+    fprintf(stderr, "usage: l4load throughput|round-trip|connect ADDRESS PORT CONNECTIONS WARM_MS "
+                    "RUN_MS [down|up|BYTES]\n       l4load idle ADDRESS PORT CONNECTIONS MAX_MS\n");
+    return 2;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 6) {
+        return usage();
+    }
+    signal(SIGPIPE, SIG_IGN);
+    target = loopback(argv[2], argv[3]);
+    long count = number(argv[4], "CONNECTIONS", 1, MAX_DESCRIPTORS - 64);
+    memset(outgoing, WORK_ECHO, sizeof outgoing);
+    if (strcmp(argv[1], "idle") == 0 && argc == 6) {
+        return hold(count, number(argv[5], "MAX_MS", 1, MAX_RUN_MS));
+    }
+    long warm_ms = number(argv[5], "WARM_MS", 0, MAX_RUN_MS);
+    if (argc < 7) {
+        return usage();
+    }
+    long run_ms = number(argv[6], "RUN_MS", 1, MAX_RUN_MS);
+    if (strcmp(argv[1], "connect") == 0 && argc == 7) {
+        kind = CONNECT;
+    } else if (strcmp(argv[1], "round-trip") == 0 && argc == 8) {
+        kind = ROUND_TRIP;
+        message = (size_t)number(argv[7], "BYTES", 1, MAX_MESSAGE);
+    } else if (strcmp(argv[1], "throughput") == 0 && argc == 8) {
+        int down = strcmp(argv[7], "down") == 0;
+        if (!down && strcmp(argv[7], "up") != 0) {
+            return usage();
+        }
+        kind = down ? THROUGHPUT_DOWN : THROUGHPUT_UP;
+        outgoing[0] = down ? WORK_SEND : WORK_SINK;
+    } else {
+        return usage();
+    }
+    return run(count, warm_ms, run_ms);
+}

@@ -1,0 +1,170 @@
+"""The rounds: every work on every candidate, back to back, the order turned on odd rounds.
+
+All candidates stay up for the whole run, so that a moment in which the machine is slow meets
+all of them; ratios are then taken within a round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+from bench.candidate import Candidate, Pair, Stage, start_pair
+from bench.figure import figure
+from bench.loadtool import LoadResult, run_load
+from bench.probe import Tls, objections, probe
+from bench.process import core_ticks, cpu_ns
+from bench.result import Row, Settings, compare
+from bench.spread import Rounds
+from bench.work import Metric, Work, cost_of, value_of
+from core.errors import UnreachableError
+
+Say = Callable[[str], None]
+"""Takes one line for the person who waits."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One work on one candidate in one round."""
+
+    result: LoadResult
+    cost: float
+    """CPU time per operation, both hops together, in the work's cost unit."""
+    steal_percent: float
+    """Of the hops' core during the measurement."""
+
+
+@final
+@dataclass(slots=True)
+class Findings:
+    """What the rounds have brought so far."""
+
+    samples: dict[tuple[str, str], list[Sample | None]] = field(default_factory=dict)
+    """By work and candidate, one entry a round."""
+    tls: dict[str, Tls] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def steal(self) -> list[float]:
+        """The steal of every measurement, in percent."""
+        return [sample.steal_percent for sample in self._all()]
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Connections lost, by candidate."""
+        lost: dict[str, int] = {}
+        for (_, candidate), samples in self.samples.items():
+            count = sum(sample.result.errors for sample in samples if sample)
+            lost[candidate] = lost.get(candidate, 0) + count
+        return lost
+
+    def _all(self) -> list[Sample]:
+        return [sample for samples in self.samples.values() for sample in samples if sample]
+
+
+def run_rounds(
+    stage: Stage,
+    candidates: Sequence[Candidate],
+    works: Sequence[Work],
+    settings: Settings,
+    say: Say,
+) -> Findings:
+    """Measure every work in every round; what fails is noted and left out of its pair."""
+    findings = Findings()
+    pairs = {
+        resumes: _start_all(stage, candidates, findings, resumes=resumes)
+        for resumes in sorted({work.resumes for work in works})
+    }
+    for number in range(settings.rounds):
+        for work in works:
+            running = list(pairs[work.resumes].items())
+            if number % 2:
+                running.reverse()
+            said = []
+            for name, pair in running:
+                sample = _measure(stage, pair, work, settings, findings)
+                findings.samples.setdefault((work.key, name), []).append(sample)
+                shown = figure(value_of(work.metrics[0], sample.result)) if sample else "failed"
+                said.append(f"{name} {shown}")
+            say(
+                f"round {number + 1}/{settings.rounds}  {work.title}  "
+                f"({work.metrics[0].unit})  {'  '.join(said)}"
+            )
+    stage.processes.stop(
+        [child for group in pairs.values() for p in group.values() for child in p.children]
+    )
+    return findings
+
+
+def _start_all(
+    stage: Stage, candidates: Sequence[Candidate], findings: Findings, *, resumes: bool
+) -> dict[str, Pair]:
+    started = {}
+    for candidate in candidates:
+        label = f"{candidate.name} resuming" if resumes else candidate.name
+        try:
+            pair = start_pair(candidate, stage, resumes=resumes)
+            tls = probe(pair, stage.credentials)
+        except UnreachableError as error:
+            findings.failures.append(f"{label}: {error}")
+            continue
+        findings.tls[label] = tls
+        against = objections(tls, resumes=resumes)
+        if against:
+            findings.failures.append(f"{label}: {', '.join(against)}")
+            stage.processes.stop(pair.children)
+            continue
+        started[candidate.name] = pair
+    return started
+
+
+def _measure(
+    stage: Stage, pair: Pair, work: Work, settings: Settings, findings: Findings
+) -> Sample | None:
+    before: list[int] = []
+
+    def at_window() -> None:
+        before.extend((cpu_ns(pair.children), *core_ticks(stage.cores.hops)))
+
+    try:
+        result = run_load(
+            stage, work.load, pair.entry, settings.warm_seconds, settings.seconds, at_window
+        )
+    except UnreachableError as error:
+        findings.failures.append(f"{pair.inbound.name}, {work.title}: {error}")
+        return None
+    used = cpu_ns(pair.children) - before[0]
+    stolen, passed = core_ticks(stage.cores.hops)
+    share = (stolen - before[1]) / max(1, passed - before[2])
+    return Sample(result, cost_of(used, result), 100 * share)
+
+
+def rows_of(works: Sequence[Work], findings: Findings) -> list[Row]:
+    """Turn the samples into rows, one for each metric of each work."""
+    return [
+        _row(work, metric, findings)
+        for work in works
+        for metric in work.metrics
+        if any(key == work.key for key, _ in findings.samples)
+    ]
+
+
+def _row(work: Work, metric: Metric, findings: Findings) -> Row:
+    is_first = metric is work.metrics[0]
+    samples = {name: made for (key, name), made in findings.samples.items() if key == work.key}
+    values = {name: _values(metric, made) for name, made in samples.items()}
+    costs = {name: tuple(s.cost if s else None for s in made) for name, made in samples.items()}
+    return Row(
+        work=work.key,
+        title=f"{work.title}, {metric.title}" if metric.title else work.title,
+        metric=metric,
+        results=compare(values, costs if is_first else None),
+        target=work.target if is_first else None,
+        cost_unit=work.cost_unit if is_first else "",
+    )
+
+
+def _values(metric: Metric, samples: list[Sample | None]) -> Rounds:
+    return tuple(value_of(metric, sample.result) if sample else None for sample in samples)

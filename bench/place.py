@@ -1,0 +1,67 @@
+"""Where things run: one core for the load, another for the hops; loopback addresses of our own."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, final
+
+from core.errors import ConfigError
+from discovery.model import Address
+
+ATTEMPTS: Final = 20
+"""Networks tried before giving up: a taken one is rare, an unusable loopback is not transient."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """The two cores of a run, as the kernel numbers them."""
+
+    load: int
+    """The load tool, the backend and the harness."""
+    hops: int
+    """Both hops of every candidate."""
+
+    @property
+    def are_shared(self) -> bool:
+        """Whether the machine lends us one core only: then the load slows the hops."""
+        return self.load == self.hops
+
+
+def pick_cores(usable: Collection[int]) -> Cores:
+    """Take the first and the last core: these are the least likely to be one core's threads."""
+    return Cores(min(usable), max(usable))
+
+
+def reserve_addresses(count: int) -> list[Address]:
+    """Find ``count`` free ports on consecutive addresses of a random 127.x.y.0/24.
+
+    The network is random so that two runs at once do not meet. ``count`` is 1 to 254. Raises
+    ConfigError when loopback cannot be bound.
+    """
+    reason: OSError | None = None
+    for _ in range(ATTEMPTS):
+        network = f"127.{random.randint(16, 254)}.{random.randint(1, 254)}"
+        try:
+            return [_free(f"{network}.{host}") for host in range(1, count + 1)]
+        except OSError as error:
+            reason = error
+    raise ConfigError(
+        f"no addresses of 127.0.0.0/8 can be bound: {reason}",
+        hint="the loopback interface must be up",
+    )
+
+
+def _free(ip: str) -> Address:
+    with socket.socket() as probe:
+        probe.bind((ip, 0))
+        return Address(ip, probe.getsockname()[1])
+
+
+def pin_to(core: int) -> None:
+    """Keep this process, and what it starts, on one core."""
+    os.sched_setaffinity(0, {core})

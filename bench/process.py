@@ -1,0 +1,186 @@
+"""The processes of a run: started on a core, watched, and ended, whatever happens.
+
+Each is the leader of a session of its own, so that ending it takes its workers along, and gets
+SIGTERM from the kernel should this process die. Nothing is ended that was not started here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, final
+
+from core.errors import ConfigError, UnreachableError
+from discovery.model import Address
+
+START_TIMEOUT_S: Final = 15.0
+"""A hop that does not accept by then has failed; each needs less than a second."""
+STOP_TIMEOUT_S: Final = 2.0
+"""Between SIGTERM and SIGKILL."""
+POLL_S: Final = 0.002
+LOG_TAIL: Final = 600
+"""Characters of a dead process's log that go into the error."""
+_TICKS_NS: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process we started."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def tail(self) -> str:
+        """Return the end of what it wrote."""
+        return self.log.read_text(errors="replace")[-LOG_TAIL:].strip()
+
+
+@final
+class Processes:
+    """Starts processes; leaving the context ends all of them."""
+
+    def __init__(self, directory: Path) -> None:
+        missing = [tool for tool in ("setpriv", "taskset") if shutil.which(tool) is None]
+        if missing:
+            raise ConfigError(f"{', '.join(missing)} not found", hint="apt-get install util-linux")
+        self._directory = directory
+        self._children: list[Child] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop(list(self._children))
+
+    def start(
+        self, name: str, command: list[str], core: int, environment: dict[str, str] | None = None
+    ) -> Child:
+        """Start ``command`` pinned to ``core``; standard input and output are pipes to us."""
+        log = self._directory / f"{name}.log"
+        with log.open("wb") as errors:
+            process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", "taskset", "-c", str(core), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=os.environ | (environment or {}),
+                start_new_session=True,
+            )
+        child = Child(name, process, log)
+        self._children.append(child)
+        return child
+
+    def stop(self, children: list[Child]) -> None:
+        """End these processes with their workers: SIGTERM, and SIGKILL for who stays."""
+        for child in children:
+            _signal(child, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for child in children:
+            try:
+                child.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _signal(child, signal.SIGKILL)
+                child.process.wait(STOP_TIMEOUT_S)
+            for pipe in (child.process.stdin, child.process.stdout):
+                if pipe is not None:
+                    with suppress(BrokenPipeError):
+                        pipe.close()
+            self._children.remove(child)
+
+
+def _signal(child: Child, number: signal.Signals) -> None:
+    if child.process.poll() is None:
+        os.killpg(child.process.pid, number)
+
+
+def wait_until_accepting(child: Child, address: Address) -> float:
+    """Wait until ``address`` accepts and return the seconds that took.
+
+    Raises UnreachableError, with the end of the log, when the process ends or START_TIMEOUT_S
+    have passed.
+    """
+    began = time.monotonic()
+    while time.monotonic() - began < START_TIMEOUT_S:
+        if child.process.poll() is not None:
+            raise UnreachableError(
+                f"{child.name} ended with status {child.process.returncode}: {child.tail()}"
+            )
+        with socket.socket() as probe:
+            probe.settimeout(1.0)
+            if probe.connect_ex((address.ip, address.port)) == 0:
+                return time.monotonic() - began
+        time.sleep(POLL_S)
+    raise UnreachableError(f"{child.name} does not accept on {address}: {child.tail()}")
+
+
+def family(pid: int) -> list[int]:
+    """Return ``pid`` and its descendants; those that have ended are left out."""
+    members = []
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                members += family(int(child))
+        members.append(pid)
+    return members
+
+
+def cpu_ns(children: list[Child]) -> int:
+    """Return the CPU time, in ns, that the processes and their descendants have used."""
+    return sum(_cpu_ns(pid) for child in children for pid in family(child.process.pid))
+
+
+def _cpu_ns(pid: int) -> int:
+    try:
+        return sum(
+            int((task / "schedstat").read_text().split()[0])
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        )
+    except FileNotFoundError:
+        # Kernels without CONFIG_SCHED_INFO have only clock ticks.
+        with suppress(OSError):
+            return _cpu_ticks(Path(f"/proc/{pid}/stat").read_text()) * _TICKS_NS
+        return 0
+    except OSError:
+        return 0
+
+
+def _cpu_ticks(stat: str) -> int:
+    # The name, in parentheses, may hold spaces and parentheses (proc_pid_stat(5)).
+    fields = stat.rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def resident_kib(child: Child) -> int:
+    """Return the resident memory, in KiB, of a process and its descendants."""
+    total = 0
+    for pid in family(child.process.pid):
+        with suppress(OSError):
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                if line.startswith("VmRSS:"):
+                    total += int(line.split()[1])
+    return total
+
+
+def core_ticks(core: int) -> tuple[int, int]:
+    """Return the ticks of a core that were stolen by other machines, and all its ticks."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name == f"cpu{core}":
+            counted = [int(field) for field in fields[:8]]
+            return counted[7], sum(counted)
+    return 0, 0

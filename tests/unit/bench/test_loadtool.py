@@ -1,0 +1,158 @@
+"""bench.loadtool: the load tools in C, against their own backend without a proxy between."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench import loadtool
+from bench.candidate import Stage
+from bench.certificate import make_credentials
+from bench.loadtool import (
+    SOURCES,
+    Connections,
+    Load,
+    RoundTrips,
+    Throughput,
+    compile_tool,
+    idle_connections,
+    run_load,
+    start_backend,
+)
+from bench.place import pick_cores, reserve_addresses
+from bench.process import Processes
+from core.errors import ConfigError, UnreachableError
+
+STRICT = ("-std=gnu11", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion")
+LATENCY_CHECK = r"""
+#include <stdio.h>
+#include "latency.h"
+static struct latency all;
+int main(void) {
+    for (uint64_t ns = 1; ns < (uint64_t)1 << 40; ns = ns * 5 / 4 + 1) {
+        double seen = middle_of(bucket_of(ns)), off = seen - (double)ns;
+        if (off < 0) off = -off;
+        if (off > 0.008 * (double)ns + 0.5) return 1;
+    }
+    if (bucket_of(UINT64_MAX) >= BUCKETS) return 2;
+    if (latency_us(&all, 0.5) != 0.0) return 3;
+    for (uint64_t us = 1; us <= 100; us++) latency_add(&all, us * 1000);
+    printf("%.0f %.0f\n", latency_us(&all, 0.5), latency_us(&all, 0.99));
+    return 0;
+}
+"""
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    """A stage with its backend listening."""
+    with Processes(tmp_path) as processes:
+        cores = pick_cores(os.sched_getaffinity(0))
+        (backend,) = reserve_addresses(1)
+        made = Stage(tmp_path, cores, make_credentials(tmp_path), processes, backend)
+        start_backend(made)
+        yield made
+
+
+@pytest.mark.needs("gcc")
+@pytest.mark.parametrize("name", ["backend", "l4load"])
+def test_the_tools_compile_without_a_warning(tmp_path: Path, name: str) -> None:
+    """Under stricter flags than they are built with."""
+    said = subprocess.run(
+        ["gcc", *STRICT, "-Werror", "-o", tmp_path / name, SOURCES / f"{name}.c"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (said.returncode, said.stderr) == (0, "")
+
+
+@pytest.mark.needs("gcc")
+def test_latencies_are_kept_to_eight_tenths_of_a_percent(tmp_path: Path) -> None:
+    """Whatever their size, in constant memory; quantiles come out in microseconds."""
+    source, program = tmp_path / "check.c", tmp_path / "check"
+    source.write_text(LATENCY_CHECK)
+    subprocess.run(["gcc", f"-I{SOURCES}", "-o", program, source], timeout=60, check=True)
+    said = subprocess.run([program], capture_output=True, text=True, timeout=10, check=False)
+    assert (said.returncode, said.stdout) == (0, "51 100\n")
+
+
+@pytest.mark.needs("gcc", "setpriv", "taskset")
+@pytest.mark.parametrize(
+    "load", [Throughput(2), Throughput(2, is_up=True), RoundTrips(4), Connections(4)]
+)
+def test_each_load_counts_its_work_in_the_window(stage: Stage, load: Load) -> None:
+    """Bytes or operations, never both, and nothing is lost without a proxy between."""
+    windows: list[bool] = []
+    result = run_load(stage, load, stage.backend, 0.05, 0.2, lambda: windows.append(True))
+    assert windows == [True]
+    assert 0.2 <= result.seconds < 2.0
+    assert (result.bytes > 0) is isinstance(load, Throughput)
+    assert (result.operations > 0) is not isinstance(load, Throughput)
+    assert result.errors == 0
+    assert result.p50_us <= result.p99_us
+
+
+@pytest.mark.needs("gcc", "setpriv", "taskset")
+def test_idle_connections_are_open_while_they_are_held(stage: Stage) -> None:
+    """And gone afterwards: each has had its echo before."""
+    with idle_connections(stage, stage.backend, 20):
+        assert established(stage) == 20
+    assert established(stage) == 0
+
+
+def established(stage: Stage) -> int:
+    """Return how many connections the backend has, by the kernel's table."""
+    ip, port = stage.backend.ip.split("."), stage.backend.port
+    local = "".join(f"{int(part):02X}" for part in reversed(ip)) + f":{port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1] == local and row[3] == "01" for row in rows)
+
+
+@pytest.mark.needs("gcc", "setpriv", "taskset")
+def test_a_load_against_nothing_fails_with_the_tools_reason(stage: Stage) -> None:
+    """Nothing listens there."""
+    (nowhere,) = reserve_addresses(1)
+    with pytest.raises(UnreachableError, match="every connection was lost"):
+        run_load(stage, RoundTrips(2), nowhere, 0.05, 0.1, lambda: None)
+    with (
+        pytest.raises(UnreachableError, match="without an echo"),
+        idle_connections(stage, nowhere, 2),
+    ):
+        pytest.fail("nothing was opened")
+
+
+@pytest.mark.needs("gcc")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["connect", "10.0.0.1", "80", "1", "1", "1"],
+        ["connect", "127.0.0.1", "65536", "1", "1", "1"],
+        ["connect", "127.0.0.1", "80", "0", "1", "1"],
+        ["connect", "127.0.0.1", "80", "1", "1", "600001"],
+        ["round-trip", "127.0.0.1", "80", "1", "1", "1", "16385"],
+        ["throughput", "127.0.0.1", "80", "1", "1", "1", "sideways"],
+        ["idle", "127.0.0.1", "80", "1"],
+    ],
+)
+def test_the_tool_takes_loopback_and_bounded_numbers_only(arguments: list[str]) -> None:
+    """Anything else is a usage error before a socket is made."""
+    program = compile_tool("l4load")
+    said = subprocess.run([program, *arguments], capture_output=True, timeout=10, check=False)
+    assert said.returncode == 2
+
+
+def test_without_gcc_the_message_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the tool was compiled before."""
+    monkeypatch.setattr(loadtool, "BUILD", tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    with pytest.raises(ConfigError, match="apt-get install gcc"):
+        compile_tool("l4load")

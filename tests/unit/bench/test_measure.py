@@ -1,0 +1,58 @@
+"""bench.measure: from samples to rows."""
+
+from __future__ import annotations
+
+from bench.footprint import Footprint, footprint_rows
+from bench.measure import Findings, rows_of
+from bench.work import WORKS
+from tests.support.bench_report import mk_sample
+
+TRIPS = next(work for work in WORKS if work.key == "trips-64")
+
+
+def test_a_work_becomes_a_row_for_each_metric_and_only_the_first_has_cost_and_target() -> None:
+    """Rate, p50 and p99 of round trips."""
+    findings = Findings()
+    findings.samples["trips-64", "haproxy"] = [mk_sample(operations=100, cost=3.0)]
+    findings.samples["trips-64", "pillion"] = [mk_sample(operations=90, cost=4.5)]
+    rate, p50, p99 = rows_of([TRIPS], findings)
+    assert [row.metric.key for row in (rate, p50, p99)] == ["rate", "p50", "p99"]
+    assert (rate.target is not None, p50.target, p99.target) == (True, None, None)
+    pillion = rate.of("pillion")
+    assert pillion is not None
+    assert (pillion.ratios, pillion.costs, pillion.cost_ratios) == ((0.9,), (4.5,), (1.5,))
+    assert p50.title == f"{TRIPS.title}, p50"
+
+
+def test_a_failed_round_takes_its_pair_with_it() -> None:
+    """The others still count."""
+    findings = Findings()
+    findings.samples["trips-64", "haproxy"] = [None, mk_sample(operations=100)]
+    findings.samples["trips-64", "pillion"] = [mk_sample(operations=90), mk_sample(operations=50)]
+    pillion = rows_of([TRIPS], findings)[0].of("pillion")
+    assert pillion is not None
+    assert (pillion.values, pillion.ratios) == ((90.0, 50.0), (None, 0.5))
+
+
+def test_works_nobody_could_run_have_no_row() -> None:
+    """What was not measured is not shown."""
+    assert rows_of([TRIPS], Findings()) == []
+
+
+def test_lost_connections_are_summed_by_candidate() -> None:
+    """Over all works and rounds."""
+    findings = Findings()
+    findings.samples["down-1", "nginx"] = [mk_sample(size=1, errors=2), None]
+    findings.samples["up-1", "nginx"] = [mk_sample(size=1, errors=3)]
+    findings.samples["up-1", "haproxy"] = [mk_sample(size=1)]
+    assert findings.errors == {"nginx": 5, "haproxy": 0}
+
+
+def test_a_footprint_that_failed_leaves_a_gap() -> None:
+    """Zero is a value, None is not."""
+    idle, each, start = footprint_rows({"haproxy": [Footprint(60.0, 15.0, 0.0), None]})
+    assert [row.results[0].values for row in (idle, each, start)] == [
+        (15.0, None),
+        (0.0, None),
+        (60.0, None),
+    ]
