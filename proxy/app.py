@@ -146,6 +146,7 @@ class Sidecar:
                 inbound_connect_s=config.inbound_connect_timeout_s,
                 outbound_connect_s=config.outbound_connect_timeout_s,
             ),
+            resume=config.tls_resume,
             metrics=self._metrics,
             log=self._log,
         )

@@ -194,6 +194,12 @@ OUTBOUND_CONNECT_TIMEOUT: Final = Setting(
     alias="OUTBOUND_CONNECT_TIMEOUT",
     reason="How long an endpoint may take for TCP, TLS and header together.",
 )
+TLS_RESUME: Final = Setting(
+    name="TLS_RESUME",
+    parse=_flag,
+    default="true",
+    reason="Take up TLS sessions when a peer is dialled again.",
+)
 KEEPALIVE: Final = Setting(
     name="TCP_KEEPALIVE",
     parse=parse_duration,
@@ -261,6 +267,7 @@ class Config:
     detect_timeout_s: float
     inbound_connect_timeout_s: float
     outbound_connect_timeout_s: float
+    tls_resume: bool
     keepalive_s: int
     user_timeout_ms: int
     max_connections: int
@@ -335,6 +342,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
         detect_timeout_s=read.present(DETECT_TIMEOUT),
         inbound_connect_timeout_s=read.present(INBOUND_CONNECT_TIMEOUT),
         outbound_connect_timeout_s=read.present(OUTBOUND_CONNECT_TIMEOUT),
+        tls_resume=read.present(TLS_RESUME),
         keepalive_s=int(read.present(KEEPALIVE)),
         user_timeout_ms=int(read.present(USER_TIMEOUT) * 1000),
         max_connections=read.present(MAX_CONNECTIONS) or affordable_connections(),

@@ -52,6 +52,8 @@ class Runtime:
     inbound_port: int
     outbound_port: int
     limits: Limits
+    resume: bool
+    """Whether TLS sessions are taken up when a peer is dialled again."""
     metrics: Metrics
     log: Logger
     connections: set[Connection] = field(default_factory=set)

@@ -96,16 +96,21 @@ async def _secure(runtime: Runtime, stream: Stream, endpoint: Endpoint) -> Ident
         raise HandshakeError("no certificate has been issued to us yet")
     direct = endpoint.direct_port is not None or bool(endpoint.authority_override)
     key = (expected, endpoint.sni, direct, endpoint.path.cluster)
-    keeper = KeepSession(generation, key)
+    session = generation.sessions.get(key) if runtime.resume else None
+    # OpenSSL copies a session each time it is asked for one, which costs a fifth of a handshake:
+    # one that is kept is used until the server no longer takes it.
+    wanted = runtime.resume and session is None
     engine = TlsEngine(
         generation.client_context(direct),
         server_side=False,
         server_name=endpoint.sni,
-        session=generation.sessions.get(key),
-        keeper=keeper,
+        session=session,
+        keeper=KeepSession(generation, key) if wanted else None,
     )
     try:
         await stream.start_tls(engine)
+        if session is not None and not engine.resumed:
+            generation.sessions.drop(key)
         peer = authenticate(generation, engine, runtime.clock.now().timestamp())
         expect(peer, expected, endpoint.path.trust_domain)
     except HandshakeError:
