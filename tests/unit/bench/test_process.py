@@ -81,11 +81,11 @@ def test_a_process_that_ends_early_is_quoted(tmp_path: Path) -> None:
 
 def test_cpu_time_and_memory_are_those_of_the_whole_family(tmp_path: Path) -> None:
     """The worker's count, not the master's alone."""
-    busy = "sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo done; read x' & wait"
+    busy = "sh -c 'i=0;while [ $i -lt 200000 ]; do i=$((i+1)); done; echo up; exec sleep 60' & wait"
     with Processes(tmp_path) as processes:
         child = processes.start("busy", ["sh", "-c", busy], CORE)
         assert child.process.stdout is not None
-        assert child.process.stdout.readline() == b"done\n"
+        assert child.process.stdout.readline() == b"up\n"
         wait_until(lambda: cpu_ns([child]) > 10_000_000, seconds=5, what="10 ms of CPU time")
         assert resident_kib(child) > 500
 
