@@ -3,6 +3,8 @@
 Every error carries a stable ``code`` (kebab case: log field, metric label, anchor in
 docs/errors.md), who was at fault, whether trying again can help, and one sentence of advice.
 The message says what was seen and what was wanted. No other module writes a status.
+All kinds stand here, not beside who raises them: compiled modules cannot give a class of
+errors a code of its own.
 """
 
 from __future__ import annotations
@@ -126,6 +128,48 @@ class OverloadError(MeshError):
 
     code = "overload"
     retry = Retry.YES
+
+
+class TransportHeaderError(ClientProtocolError):
+    """The bytes are no transport header, or one that means nothing."""
+
+    code = "transport-header"
+
+
+class TruncatedError(ClientProtocolError):
+    """The peer's stream ended without close_notify: bytes may be missing (RFC 8446, 6.1)."""
+
+    code = "truncated"
+
+
+class ConnectRefusedError(UnreachableError):
+    """The address answered that nobody listens there, or that it cannot be reached."""
+
+    code = "connect-refused"
+
+
+class ConnectTimeoutError(UnreachableError):
+    """The address did not answer in time."""
+
+    code = "connect-timeout"
+
+
+class ClosedEarlyError(ClientProtocolError):
+    """The client went away before it had said what it wants."""
+
+    code = "client-closed"
+
+
+class CaptureError(ClientProtocolError):
+    """The system does not know where a connection was going."""
+
+    code = "original-destination"
+
+
+class DetectTimeoutError(ClientProtocolError):
+    """The client did not show what it speaks in time."""
+
+    code = "detect-timeout"
 
 
 @final

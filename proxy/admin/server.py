@@ -15,7 +15,7 @@ import h11
 from core.errors import MeshError
 from policy.model import Client
 from proxy.inbound.detect import detect_client
-from proxy.net.inbox import ClosedEarlyError, Inbox
+from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
 from proxy.runtime import Runtime
 
@@ -65,7 +65,7 @@ class AdminServer:
             stream.resume()
             client = await self._identify(stream, inbox, ip)
             await self._converse(stream, inbox, client)
-        except (MeshError, ClosedEarlyError, h11.ProtocolError, TimeoutError) as error:
+        except (MeshError, h11.ProtocolError, TimeoutError) as error:
             runtime.log.debug("admin connection failed", client_ip=ip, reason=str(error))
         except Exception:  # a broken answer must not end the sidecar
             runtime.log.exception("admin broke", code="internal")

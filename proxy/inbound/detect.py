@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from core.errors import ClientProtocolError, HandshakeError
+from core.errors import DetectTimeoutError, HandshakeError
 from identity.generation import Generation
 from identity.verify import authenticate
 from policy.model import Client, ClientTls
@@ -13,12 +13,6 @@ from proxy.net.stream import Stream
 from proxy.wire.client_hello import HelloState, read_client_hello
 from proxy.wire.tls import TlsEngine
 from proxy.wire.transport_header import TransportHeader, read_header
-
-
-class DetectTimeoutError(ClientProtocolError):
-    """The client did not show what it speaks in time."""
-
-    code = "detect-timeout"
 
 
 async def detect_client(

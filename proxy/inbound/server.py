@@ -6,14 +6,14 @@ import socket
 from dataclasses import dataclass
 from typing import final
 
-from core.errors import MeshError, RefusedError
+from core.errors import ClosedEarlyError, MeshError, RefusedError
 from discovery.model import Address, Labels, Metadata
 from identity.name import Identity
 from policy.decide import decide_connection
 from policy.model import Client, ClientTls, Protocol, Refusal, ServerPolicy
 from proxy.inbound.detect import detect_client, read_transport_header
 from proxy.net.connection import Connection, error_name
-from proxy.net.inbox import ClosedEarlyError, Inbox
+from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
 from proxy.providers import PolicyProvider
 from proxy.runtime import Runtime

@@ -6,17 +6,11 @@ import socket
 import struct
 from typing import Final, Protocol, final
 
-from core.errors import ClientProtocolError
+from core.errors import CaptureError
 from discovery.model import Address
 
 _SO_ORIGINAL_DST: Final = 80
 """linux/netfilter_ipv4.h."""
-
-
-class CaptureError(ClientProtocolError):
-    """The system does not know where a connection was going."""
-
-    code = "original-destination"
 
 
 class Capture(Protocol):

@@ -8,23 +8,11 @@ import os
 import socket
 from typing import final
 
-from core.errors import OverloadError, UnreachableError
+from core.errors import ConnectRefusedError, ConnectTimeoutError, OverloadError, UnreachableError
 from discovery.model import Address
 from proxy.net.sockopt import TcpOptions, apply_options
 
 _OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-
-
-class ConnectRefusedError(UnreachableError):
-    """The address answered that nobody listens there, or that it cannot be reached."""
-
-    code = "connect-refused"
-
-
-class ConnectTimeoutError(UnreachableError):
-    """The address did not answer in time."""
-
-    code = "connect-timeout"
 
 
 @final

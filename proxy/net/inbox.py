@@ -5,17 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Final, final
 
-from core.errors import ClientProtocolError
+from core.errors import ClosedEarlyError
 from proxy.net.stream import Stream
 
 INBOX_BYTES: Final = 65_536
 """When so many bytes wait, reading stops; one read more may already be on its way."""
-
-
-class ClosedEarlyError(ClientProtocolError):
-    """The client went away before it had said what it wants."""
-
-    code = "client-closed"
 
 
 @final

@@ -7,12 +7,11 @@ import ssl
 from dataclasses import dataclass
 from typing import final
 
-from core.errors import HandshakeError, RefusedError
+from core.errors import ConnectTimeoutError, HandshakeError, RefusedError
 from discovery.model import Address, Endpoint
 from identity.generation import Generation
 from identity.name import Identity
 from identity.verify import authenticate, expect
-from proxy.net.connector import ConnectTimeoutError
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
 from proxy.runtime import Runtime

@@ -8,9 +8,10 @@ verbs another TLS library could stand.
 from __future__ import annotations
 
 import ssl
-from typing import Final, Protocol, final
+from collections.abc import Callable
+from typing import Final, Protocol, cast, final
 
-from core.errors import ClientProtocolError, HandshakeError
+from core.errors import HandshakeError, TruncatedError
 from identity.handshake import verified_root
 
 Buffer = bytes | bytearray | memoryview
@@ -18,12 +19,6 @@ Buffer = bytes | bytearray | memoryview
 MAX_RECORD_PLAINTEXT: Final = 16_384
 """A record's application bytes at most (RFC 8446 section 5.2)."""
 _READS_FOR_TICKET: Final = 4
-
-
-class TruncatedError(ClientProtocolError):
-    """The peer's stream ended without close_notify: bytes may be missing (RFC 8446, 6.1)."""
-
-    code = "truncated"
 
 
 class SessionKeeper(Protocol):
@@ -38,7 +33,7 @@ class SessionKeeper(Protocol):
 class TlsEngine:
     """One end of a TLS connection."""
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "_reads", "established", "keeper")
+    __slots__ = ("_incoming", "_object", "_outgoing", "_read", "_reads", "established", "keeper")
 
     def __init__(
         self,
@@ -58,6 +53,8 @@ class TlsEngine:
             server_hostname=server_name,
             session=session,
         )
+        # With a buffer ``read`` returns a count, which its published type does not say.
+        self._read = cast("Callable[[int, memoryview], int]", self._object.read)
         self._reads = 0
         self.established = False
         self.keeper = keeper
@@ -106,7 +103,7 @@ class TlsEngine:
         alert or a bad record.
         """
         try:
-            return self._object.read(len(buffer), buffer)  # type: ignore[return-value]
+            return self._read(len(buffer), buffer)
         except ssl.SSLWantReadError:
             return -1
         except ssl.SSLZeroReturnError:

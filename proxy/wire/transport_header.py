@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
 
-from core.errors import ClientProtocolError
+from core.errors import TransportHeaderError
 
 ALPN: Final = "transport.l5d.io/v1"
 PREFACE: Final = b"transport.l5d.io/v1\r\n\r\n"
@@ -39,12 +39,6 @@ class TransportHeader:
     port: int
     name: str = ""
     session: SessionProtocol | None = None
-
-
-class TransportHeaderError(ClientProtocolError):
-    """The bytes are no transport header, or one that means nothing."""
-
-    code = "transport-header"
 
 
 def encode_header(header: TransportHeader) -> bytes:

@@ -6,12 +6,12 @@ import random
 
 import pytest
 
+from core.errors import TransportHeaderError
 from proxy.wire.transport_header import (
     MAX_MESSAGE_BYTES,
     PREFACE,
     SessionProtocol,
     TransportHeader,
-    TransportHeaderError,
     encode_header,
     read_header,
 )
