@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 
 class Fault(Enum):
@@ -41,9 +41,9 @@ class TcpAction(Enum):
 class MeshError(Exception):
     """Base of everything this program raises on purpose; never raised itself."""
 
-    code: str = ""
-    where: Fault = Fault.SELF
-    retry: Retry = Retry.NEVER
+    code: ClassVar[str] = ""
+    where: ClassVar[Fault] = Fault.SELF
+    retry: ClassVar[Retry] = Retry.NEVER
 
     def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
         if type(self) is MeshError:
@@ -51,7 +51,8 @@ class MeshError(Exception):
         super().__init__(message)
         self.hint: Final = hint
         if code:
-            self.code = code
+            # The kind's code is its class's (compiled kinds lose it otherwise), a finer one ours.
+            self.code = code  # type: ignore[misc]
 
     def __str__(self) -> str:
         message = super().__str__()

@@ -59,11 +59,11 @@ def test_the_core_is_compiled_only_when_all_of_it_is(modules: dict[str, bool], s
 
 @pytest.mark.parametrize("name", MODULES)
 def test_what_is_said_to_be_compiled_is_what_gets_loaded(name: str) -> None:
-    """With PILLION_EXPECT_COMPILED=1, all of it; otherwise as it is said."""
+    """With EXPECT_COMPILED=1, all of it; otherwise as it is said."""
     place = importlib.import_module(name).__file__ or ""
     is_compiled = place.endswith(tuple(EXTENSION_SUFFIXES))
     assert is_compiled == core_modules()[name]
-    if os.environ.get("PILLION_EXPECT_COMPILED") == "1":
+    if os.environ.get("EXPECT_COMPILED") == "1":
         assert is_compiled
 
 
