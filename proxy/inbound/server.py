@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
 from core.errors import ClosedEarlyError, MeshError, RefusedError
+from core.watch import Watch
 from discovery.model import Address, Labels, Metadata
 from identity.name import Identity
 from policy.decide import decide_connection
@@ -47,6 +49,16 @@ class Admitted:
     counted: Counted
 
 
+@final
+@dataclass(slots=True)
+class OpenPort:
+    """A port with open connections; its policy is held, so that changes reach them."""
+
+    policy: Watch[ServerPolicy]
+    connections: set[Connection]
+    forget: Callable[[], None] = lambda: None
+
+
 Kind = tuple[Address, Metadata, ClientTls, Identity | None, str, bool]
 """What makes connections alike: target, server, and what the client's TLS was."""
 
@@ -66,7 +78,7 @@ class InboundServer:
     def __init__(self, runtime: Runtime, policies: PolicyProvider) -> None:
         self._runtime = runtime
         self._policies = policies
-        self._open: dict[int, set[Connection]] = {}
+        self._ports: dict[int, OpenPort] = {}
         self._counted: Cache[Kind, Counted] = Cache()
 
     def accepted(self, sock: socket.socket, ip: str) -> None:
@@ -216,19 +228,17 @@ class InboundServer:
 
     def _remember(self, connection: Connection, port: int) -> None:
         self._runtime.connections.add(connection)
-        at_port = self._open.get(port)
-        if at_port is None:
-            at_port = self._open[port] = set()
-
-            def decide_again(policy: ServerPolicy) -> None:
-                self._decide_again(port, policy)
-
-            self._policies.inbound(port).subscribe(decide_again)
-        at_port.add(connection)
+        open_port = self._ports.get(port)
+        if open_port is None:
+            open_port = self._ports[port] = OpenPort(self._policies.inbound(port), set())
+            open_port.forget = open_port.policy.subscribe(
+                lambda policy: self._decide_again(port, policy)
+            )
+        open_port.connections.add(connection)
 
     def _decide_again(self, port: int, policy: ServerPolicy) -> None:
         """Cut what a changed policy no longer allows."""
-        for connection in tuple(self._open[port]):
+        for connection in tuple(self._ports[port].connections):
             about = connection.about
             if not isinstance(about, Admitted):
                 continue
@@ -249,7 +259,11 @@ class InboundServer:
         runtime.connections.discard(connection)
         about = connection.about
         if isinstance(about, Admitted):
-            self._open[about.port].discard(connection)
+            open_port = self._ports[about.port]
+            open_port.connections.discard(connection)
+            if not open_port.connections:
+                del self._ports[about.port]
+                open_port.forget()
         runtime.leave()
         runtime.log.debug(
             "connection closed",
