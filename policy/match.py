@@ -22,8 +22,8 @@ from enum import Enum
 from typing import Final, Protocol, final
 from urllib.parse import unquote_plus
 
-from policy.regex import Regex, literal_prefix
 from policy.route import GrpcMatch, HeaderMatch, HostMatch, HttpMatch, PathMatchKind, QueryMatch
+from resources.regex import Regex, literal_prefix
 
 MAX_HOST: Final = 255
 """Longer hosts have no labels worth walking (RFC 1035 section 2.3.4)."""

@@ -60,6 +60,17 @@ class Fields:
         line = node.line if node is not None else self.line
         self._note(line, self._at(name) if name else self.path, message)
 
+    def only(self, *known: str) -> None:
+        """Note every set field that is not ``known``.
+
+        For policies: a field that is silently left alone may open what it was to close.
+        """
+        for name in self.names:
+            if name not in known:
+                near = nearest_name(name, known)
+                wanted = f"did you mean {near}?" if near else f"known are {', '.join(known)}"
+                self.problem(name, f"is no field of this; {wanted}")
+
     def text(self, name: str, default: str = "", *, required: bool = False) -> str:
         """Return a string; numbers and booleans are none unless quoted."""
         node = self._get(name)
@@ -100,6 +111,11 @@ class Fields:
             self._absent(name, required=required)
             return None
         return self._integer(node, name, low, high)
+
+    def integers(self, name: str, low: int, high: int) -> tuple[int, ...]:
+        """Return a list of integers from ``low`` to ``high``; wrong ones are left out."""
+        found = [self._integer(node, name, low, high) for node in self.items(name)]
+        return tuple(number for number in found if number is not None)
 
     def port(self, name: str, *, required: bool = False) -> int | None:
         """Return a port number, 1 to 65535; None when absent or wrong."""

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from typing import Final
 
+from resources.authorization_policy import (
+    GATEWAY_GROUP,
+    POLICY_GROUP,
+    parse_authorization_policy,
+    parse_deny_policy,
+)
 from resources.config_map import parse_config_map
 from resources.endpoint_slice import parse_endpoint_slice
+from resources.grpc_route import parse_grpc_route
+from resources.http_route import parse_http_route
 from resources.kind import Kind
+from resources.mesh_tls_authentication import parse_mesh_tls_authentication
 from resources.namespace import parse_namespace
+from resources.network_authentication import parse_network_authentication
 from resources.pod import parse_pod
+from resources.rate_limit_policy import parse_rate_limit_policy
+from resources.server import parse_server
+from resources.server_authorization import parse_server_authorization
 from resources.service import parse_service
 from resources.service_account import parse_service_account
 
 _V1: Final = frozenset({"v1"})
+_V1ALPHA1: Final = frozenset({"v1alpha1"})
 
 _KNOWN: Final[tuple[Kind, ...]] = (
     Kind(group="", name="Namespace", versions=_V1, parse=parse_namespace, is_namespaced=False),
@@ -25,6 +39,66 @@ _KNOWN: Final[tuple[Kind, ...]] = (
         name="EndpointSlice",
         versions=frozenset({"v1", "v1beta1"}),
         parse=parse_endpoint_slice,
+    ),
+    Kind(
+        group=POLICY_GROUP,
+        name="Server",
+        versions=frozenset({"v1beta3", "v1beta2", "v1beta1", "v1alpha1"}),
+        parse=parse_server,
+    ),
+    Kind(
+        group=POLICY_GROUP,
+        name="ServerAuthorization",
+        versions=frozenset({"v1beta1", "v1alpha1"}),
+        parse=parse_server_authorization,
+    ),
+    Kind(
+        group=POLICY_GROUP,
+        name="AuthorizationPolicy",
+        versions=_V1ALPHA1,
+        parse=parse_authorization_policy,
+    ),
+    Kind(
+        group="policy.pillion.dev",
+        name="DenyPolicy",
+        versions=_V1ALPHA1,
+        parse=parse_deny_policy,
+    ),
+    Kind(
+        group=POLICY_GROUP,
+        name="MeshTLSAuthentication",
+        versions=_V1ALPHA1,
+        parse=parse_mesh_tls_authentication,
+    ),
+    Kind(
+        group=POLICY_GROUP,
+        name="NetworkAuthentication",
+        versions=_V1ALPHA1,
+        parse=parse_network_authentication,
+    ),
+    Kind(
+        group=POLICY_GROUP,
+        name="HTTPLocalRateLimitPolicy",
+        versions=_V1ALPHA1,
+        parse=parse_rate_limit_policy,
+    ),
+    Kind(
+        group=POLICY_GROUP,
+        name="HTTPRoute",
+        versions=frozenset({"v1beta3", "v1beta2", "v1beta1", "v1alpha1"}),
+        parse=parse_http_route,
+    ),
+    Kind(
+        group=GATEWAY_GROUP,
+        name="HTTPRoute",
+        versions=frozenset({"v1", "v1beta1", "v1alpha2"}),
+        parse=parse_http_route,
+    ),
+    Kind(
+        group=GATEWAY_GROUP,
+        name="GRPCRoute",
+        versions=frozenset({"v1", "v1alpha2"}),
+        parse=parse_grpc_route,
     ),
 )
 

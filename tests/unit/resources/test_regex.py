@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import ResourceError
-from policy.regex import MAX_PATTERN, MAX_TEXT, Regex, literal_prefix
+from resources.regex import MAX_PATTERN, MAX_TEXT, Regex, literal_prefix
 
 
 @pytest.mark.parametrize(
