@@ -58,6 +58,11 @@ def authenticate(generation: Generation, facts: TlsFacts, now: float) -> Peer | 
         return None
     if facts.resumed:
         return _remembered(generation, leaf, now)
+    # Whoever proves to hold the key of a leaf that was verified in full is the same peer again,
+    # whatever chain came along this time; OpenSSL has looked at the dates.
+    known = generation.peers.get(leaf)
+    if known is not None:
+        return known
     peer = _verified(generation, facts)
     generation.peers.put(leaf, peer)
     return peer
