@@ -35,6 +35,11 @@ class Watch(Generic[T]):
         """How often a value was published; grows by one at each ``publish``."""
         return self._version
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether anyone is to be told of the next change."""
+        return bool(self._waiters or self._listeners)
+
     def publish(self, value: T) -> None:
         """Replace the value and wake every waiter; equal values are not news."""
         if value == self._value:

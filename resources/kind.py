@@ -9,6 +9,7 @@ told at once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,9 @@ from typing import Final, Protocol, final
 
 from resources.fields import Fields
 
+_NAME: Final = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.ASCII
+)
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -92,3 +96,8 @@ class Kind:
     versions: frozenset[str]
     parse: Callable[[Meta, Fields], Resource]
     is_namespaced: bool = True
+
+
+def is_name(text: str) -> bool:
+    """Whether ``text`` is a DNS-1123 subdomain, as the names of objects are."""
+    return _NAME.fullmatch(text) is not None

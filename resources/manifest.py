@@ -14,15 +14,12 @@ from typing import Final, final
 from identity.name import is_label
 from resources.document import Mapping, Node, Problem, UnreadableError, read_documents
 from resources.fields import Fields
-from resources.kind import Kind, Meta, ObjectKey, Owner, Resource
+from resources.kind import Kind, Meta, ObjectKey, Owner, Resource, is_name
 from resources.registry import KINDS
 
 DEFAULT_NAMESPACE: Final = "default"
 """The namespace of an object that names none, as kubectl has it."""
 
-_NAME: Final = re.compile(
-    r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.ASCII
-)
 _LABEL_VALUE: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?", re.ASCII)
 
 
@@ -123,7 +120,7 @@ def _meta(body: Fields, kind: Kind, problems: list[Problem]) -> tuple[Meta | Non
         fields.problem("namespace", f"{namespace[:80]!r} is no namespace's name")
     is_placed = len(problems) == seen
     name = fields.text("name", required=True)
-    is_named = _NAME.fullmatch(name) is not None
+    is_named = is_name(name)
     if name and not is_named:
         fields.problem("name", f"{name[:80]!r} is no DNS name in lower case")
     concerns = namespace if kind.is_namespaced else name

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from resources.fields import Fields
-from resources.kind import Meta
+from resources.kind import Meta, is_name
 
 DEFAULT_SERVICE_ACCOUNT: Final = "default"
 
@@ -89,9 +89,7 @@ def parse_pod(meta: Meta, body: Fields) -> Pod:
         host_ips=_addresses(status, "hostIP", "hostIPs"),
         ports=tuple(ports),
         probes=tuple(dict.fromkeys(probes)),
-        service_account=spec.text("serviceAccountName")
-        or spec.text("serviceAccount")
-        or DEFAULT_SERVICE_ACCOUNT,
+        service_account=_service_account(spec),
         node_name=spec.text("nodeName"),
         hostname=spec.text("hostname"),
         subdomain=spec.text("subdomain"),
@@ -99,6 +97,16 @@ def parse_pod(meta: Meta, body: Fields) -> Pod:
         is_ready=bool(ips) and _is_ready(status),
         is_host_network=is_host_network,
     )
+
+
+def _service_account(spec: Fields) -> str:
+    for field in ("serviceAccountName", "serviceAccount"):
+        name = spec.text(field)
+        if name and not is_name(name):
+            spec.problem(field, f"{name[:80]!r} is no DNS name in lower case")
+        elif name:
+            return name
+    return DEFAULT_SERVICE_ACCOUNT
 
 
 def _ports(container: Fields, *, is_host_network: bool) -> list[ContainerPort]:

@@ -1,0 +1,200 @@
+"""Control without a control plane: a directory of manifests, read by the sidecar itself.
+
+Owns the directory's watcher, its source and the index, and answers the data plane from them:
+policy, discovery and readiness of one pod. Nothing is known before the first load is complete,
+and what was broken then keeps the pods it concerns unready and closed; what breaks later leaves
+the last good state in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, final
+
+from control.watcher import FolderWatcher
+from core.clock import Clock
+from core.watch import Watch
+from discovery.index import Index
+from discovery.model import Address, EndpointSet, Profile, Target
+from discovery.profile import in_cluster, service_at
+from discovery.resolve import Viewpoint
+from discovery.service_name import service_host
+from discovery.store import Lookup, Tag
+from policy.default import (
+    closed_policy,
+    default_server_policy,
+    egress_policy,
+    refuse_all,
+    service_policy,
+)
+from policy.model import OutboundPolicy, ServerPolicy
+from resources.document import Problem
+from resources.kind import ObjectKey
+from resources.pod import Pod
+from resources.sources.directory import DirectorySource, Scan
+from resources.workload import ZONE_LABEL
+
+SLICE_S: Final = 0.01
+"""How long manifests are read before others may run."""
+
+MAX_RESCANS: Final = 5
+"""Scans in a row while folders keep turning up; the next notice brings another."""
+
+_STATE: Final[Tag] = ("embedded", "", "")
+"""What a policy depends on besides objects: why nothing may pass."""
+
+
+@final
+class EmbeddedControl:
+    """A mesh directory, as one of its pods sees it."""
+
+    def __init__(self, directory: str, namespace: str, pod: str, clock: Clock) -> None:
+        self._source = DirectorySource(directory)
+        self._watcher = FolderWatcher(self._source.root)
+        self._clock = clock
+        self._key = ObjectKey("", "Pod", namespace, pod)
+        self._own: Pod | None = None
+        """Our pod as last seen: what was in force stays so while it is being taken away."""
+        self._index = Index()
+        self._inbound = self._index.table(self._make_inbound)
+        self._outbound = self._index.table(self._make_outbound)
+        self._folders: tuple[str, ...] = ()
+        self._reason = f"{self._source.root} has not been read yet"
+        """Why nothing may pass; empty when all is well."""
+        self._unready = Watch(self._reason)
+        self._problems: Watch[tuple[Problem, ...]] = Watch(())
+
+    @property
+    def unready(self) -> Watch[str]:
+        """Why the sidecar is not ready; empty when it is."""
+        return self._unready
+
+    @property
+    def problems(self) -> Watch[tuple[Problem, ...]]:
+        """Everything wrong with the directory now, sorted by file and line."""
+        return self._problems
+
+    @property
+    def index(self) -> Index:
+        """The directory's objects."""
+        return self._index
+
+    @property
+    def own_pod(self) -> Pod | None:
+        """Our pod as last seen; None before its manifest was."""
+        return self._own
+
+    def inbound(self, port: int) -> Watch[ServerPolicy]:
+        """Return the live policy of one of our ports."""
+        return self._inbound.watch(port, self._clock.monotonic())
+
+    def outbound(self, destination: Address) -> Watch[OutboundPolicy | None]:
+        """Return the live policy for an original destination; None: not a Service's."""
+        return self._outbound.watch(destination, self._clock.monotonic())
+
+    def profile(self, destination: Address) -> Watch[Profile | None]:
+        """Return what is known of an original destination, live."""
+        return self._index.profile(destination, self._clock.monotonic())
+
+    def endpoints(self, target: Target) -> Watch[EndpointSet]:
+        """Return the live endpoints of a target."""
+        return self._index.endpoints(target, self._clock.monotonic())
+
+    async def start(self) -> None:
+        """Read the directory once; returns when all of it is in force, good or bad."""
+        await self._load()
+
+    async def run(self) -> None:
+        """Follow the directory until cancelled; may be run again after that."""
+        self._watcher.open()
+        try:
+            while True:
+                await self._load()
+                await self._watcher.changed()
+        finally:
+            self._watcher.close()
+
+    async def _load(self) -> None:
+        """Scan until no folder turns up that was not watched while it was scanned."""
+        self._watcher.watch(self._folders)
+        for _ in range(MAX_RESCANS):
+            scan = await self._scan()
+            self._folders = scan.folders
+            self._take(scan)
+            is_new = self._watcher.watch(scan.folders)
+            self._problems.publish((*self._own_problems(), *scan.problems))
+            if not is_new:
+                return
+
+    async def _scan(self) -> Scan:
+        steps = self._source.scan_steps(self._clock.now())
+        since = self._clock.monotonic()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                scan: Scan = done.value
+                return scan
+            if self._clock.monotonic() - since > SLICE_S:
+                await asyncio.sleep(0)
+                since = self._clock.monotonic()
+
+    def _take(self, scan: Scan) -> None:
+        """Put a scan in force, all of it at once."""
+        own = next((each for each in scan.applied if each.meta.key == self._key), None)
+        if isinstance(own, Pod):
+            self._own = own
+        before, self._reason = self._reason, self._why_unready(scan)
+        self._index.change(
+            scan.applied,
+            scan.deleted,
+            viewpoint=self._viewpoint(),
+            touched={_STATE} if self._reason != before else (),
+        )
+        self._unready.publish(self._reason)
+
+    def _why_unready(self, scan: Scan) -> str:
+        blocks = [
+            block.problem
+            for block in scan.blocks
+            if block.namespace is None or block.namespace == self._key.namespace
+        ]
+        if blocks:
+            more = f" (and {len(blocks) - 1} more)" if len(blocks) > 1 else ""
+            return f"the mesh directory was broken when it was first read: {blocks[0]}{more}"
+        if self._own is None:
+            return f"{self._key} has no manifest in {self._source.root}"
+        return ""
+
+    def _own_problems(self) -> list[Problem]:
+        """Return what is wrong beside the manifests themselves."""
+        found = []
+        if self._watcher.trouble:
+            found.append(self._watcher.trouble)
+        if self._own is not None and self._index.get(self._key) is None:
+            found.append(f"{self._key} has no manifest any more; its last state stays in force")
+        return [Problem(self._source.root, 0, "", message) for message in found]
+
+    def _viewpoint(self) -> Viewpoint:
+        if self._own is None:
+            return Viewpoint()
+        return Viewpoint(self._own.node_name, self._own.meta.labels.get(ZONE_LABEL, ""))
+
+    def _make_inbound(self, lookup: Lookup, port: int) -> ServerPolicy:
+        lookup.tags.add(_STATE)
+        pod = lookup.pod(self._key.namespace, self._key.name) or self._own
+        if self._reason or pod is None:
+            return refuse_all(self._reason)
+        return default_server_policy(lookup.workload(pod), port)
+
+    def _make_outbound(self, lookup: Lookup, destination: Address) -> OutboundPolicy | None:
+        lookup.tags.add(_STATE)
+        if self._reason:
+            return closed_policy(self._reason)
+        service = service_at(lookup, destination.ip)
+        config = lookup.config()
+        if service is None:
+            return None if in_cluster(config, destination.ip) else egress_policy(destination)
+        namespace, name = service.meta.namespace, service.meta.name
+        host = service_host(namespace, name, config.cluster_domain)
+        return service_policy(service, lookup.namespace(namespace), destination.port, host)

@@ -1,0 +1,194 @@
+"""A Service's name and port as its endpoints.
+
+EndpointSlices count when the Service has any. Where it has none, as in a directory written by
+hand, the endpoints are the pods that its selector selects, as the cluster's own controller would
+list them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final, final
+
+from discovery.endpoint import bare_endpoint, pod_endpoint
+from discovery.model import UNKNOWN_ENDPOINTS, Address, Endpoint, EndpointSet, Target
+from discovery.profile import address_endpoint
+from discovery.service_name import ServiceName, try_service_name
+from discovery.store import Lookup
+from resources.endpoint_slice import EndpointSlice, SliceEndpoint
+from resources.fields import shortest_address
+from resources.pod import Pod
+from resources.service import Service
+from resources.workload import ZONE_LABEL
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Viewpoint:
+    """Whose endpoints are looked for: only the pod's place matters, as CP's context tokens."""
+
+    node: str = ""
+    zone: str = ""
+
+
+ANYWHERE: Final = Viewpoint()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A ready address before the filters."""
+
+    address: Address
+    pod: Pod | None
+    node: str = ""
+    zone: str = ""
+    for_zones: tuple[str, ...] = ()
+
+
+def resolve(lookup: Lookup, target: Target, viewpoint: Viewpoint) -> EndpointSet:
+    """Return the ready endpoints of ``target``, in the order of their addresses."""
+    try:
+        ip = shortest_address(target.host)
+    except ValueError:
+        ip = ""
+    if ip:
+        return EndpointSet(endpoints=(address_endpoint(lookup, Address(ip, target.port)),))
+    name = try_service_name(target.host, lookup.config().cluster_domain)
+    service = None if name is None else lookup.service(name.namespace, name.name)
+    if name is None or service is None or service.type == "ExternalName":
+        return UNKNOWN_ENDPOINTS
+    slices = lookup.slices(name.namespace, name.name)
+    if slices:
+        found = list(_from_slices(lookup, slices, service, target.port, name))
+    else:
+        found = list(_from_pods(lookup, service, target.port, name))
+    found = _near(lookup, service, found, viewpoint)
+    return EndpointSet(
+        endpoints=tuple(_endpoint(lookup, each, viewpoint) for each in _by_address(found)),
+        labels=(("namespace", name.namespace), ("service", name.name)),
+    )
+
+
+def _from_slices(
+    lookup: Lookup, slices: list[EndpointSlice], service: Service, number: int, name: ServiceName
+) -> Iterable[_Candidate]:
+    for each in slices:
+        port = _slice_port(each, service, number)
+        if port is None:
+            continue
+        for endpoint in each.endpoints:
+            if not endpoint.is_ready or (name.instance and endpoint.hostname != name.instance):
+                continue
+            address = Address(endpoint.addresses[0], port)
+            if endpoint.pod is not None:
+                pod = lookup.pod(*endpoint.pod)
+                if pod is None:
+                    continue
+            else:
+                at = lookup.pods_at(address.ip)
+                pod = at[0] if at else None
+            yield _Candidate(
+                address, pod, endpoint.node_name, _zone(endpoint, pod), endpoint.for_zones
+            )
+
+
+def _slice_port(each: EndpointSlice, service: Service, number: int) -> int | None:
+    """A declared port is found by its name in the slice; another is taken as it stands."""
+    declared = service.port(number)
+    if declared is None:
+        return number
+    for port in each.ports:
+        if port.name == declared.name:
+            if port.number is not None:
+                return port.number
+            return declared.target if isinstance(declared.target, int) else number
+    return None
+
+
+def _zone(endpoint: SliceEndpoint, pod: Pod | None) -> str:
+    return endpoint.zone or ("" if pod is None else pod.meta.labels.get(ZONE_LABEL, ""))
+
+
+def _from_pods(
+    lookup: Lookup, service: Service, number: int, name: ServiceName
+) -> Iterable[_Candidate]:
+    if not service.selector:
+        return
+    declared = service.port(number)
+    target = number if declared is None else declared.target
+    families = _families(service)
+    namespace = service.meta.namespace
+    for pod in lookup.pods_selected(namespace, tuple(sorted(service.selector.items()))):
+        if pod.is_done or not (service.publishes_not_ready or _is_serving(pod)):
+            continue
+        if name.instance and name.instance != _instance(pod, service):
+            continue
+        numbers = pod.numbers_of(target)
+        for ip in pod.ips if numbers else ():
+            if not families or ip_address(ip).version in families:
+                zone = pod.meta.labels.get(ZONE_LABEL, "")
+                yield _Candidate(Address(ip, numbers[0]), pod, pod.node_name, zone)
+
+
+def _is_serving(pod: Pod) -> bool:
+    return pod.is_ready and not pod.meta.is_terminating
+
+
+def _instance(pod: Pod, service: Service) -> str:
+    """Return the label a headless Service's name has for this pod; a name alone will do."""
+    if pod.hostname and pod.subdomain in {"", service.meta.name}:
+        return pod.hostname
+    return "" if pod.hostname else pod.meta.name
+
+
+def _families(service: Service) -> frozenset[int]:
+    """Return the IP versions a Service has; none: any."""
+    if service.cluster_ips:
+        return frozenset(ip_address(ip).version for ip in service.cluster_ips)
+    return frozenset(service.ip_families)
+
+
+def _near(
+    lookup: Lookup, service: Service, found: list[_Candidate], viewpoint: Viewpoint
+) -> list[_Candidate]:
+    """Keep what is meant for the client's place: its node, or by topology hints its zone."""
+    if service.is_local_only:
+        return [each for each in found if not viewpoint.node or each.node == viewpoint.node]
+    if not found or not all(each.for_zones for each in found):
+        return found
+    zone = _own_zone(lookup, viewpoint)
+    return [each for each in found if zone in each.for_zones] or found
+
+
+def _own_zone(lookup: Lookup, viewpoint: Viewpoint) -> str:
+    if viewpoint.zone or not viewpoint.node:
+        return viewpoint.zone
+    return lookup.zone_of(viewpoint.node)
+
+
+def _by_address(found: list[_Candidate]) -> list[_Candidate]:
+    """Sort, and keep one of each address: a slice being replaced lists it twice."""
+    unique: dict[Address, _Candidate] = {}
+    for each in found:
+        unique.setdefault(each.address, each)
+    return sorted(unique.values(), key=lambda each: _order(each.address))
+
+
+def _order(address: Address) -> tuple[int, int, int]:
+    ip = ip_address(address.ip)
+    return (ip.version, int(ip), address.port)
+
+
+def _endpoint(lookup: Lookup, each: _Candidate, viewpoint: Viewpoint) -> Endpoint:
+    zone = _own_zone(lookup, viewpoint)
+    locality = "unknown"
+    if zone and each.zone:
+        locality = "local" if zone == each.zone else "remote"
+    labels = (("zone_locality", locality),)
+    if each.pod is not None:
+        return pod_endpoint(lookup, each.pod, each.address, labels=labels, zone=each.zone)
+    own = (("zone", each.zone),) if each.zone else ()
+    return bare_endpoint(each.address, labels=(*own, *labels), zone=each.zone)

@@ -1,0 +1,50 @@
+"""Port lists as annotations write them: numbers, ranges ``a-b`` and port names, by commas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, final
+
+MAX_ENTRIES: Final = 1000
+"""Entries that are read of one list."""
+
+_RANGE: Final = re.compile(r"([0-9]{1,5})(?:\s*-\s*([0-9]{1,5}))?", re.ASCII)
+_NAME: Final = re.compile(r"(?=.*[a-z])[a-z0-9](?:[a-z0-9-]{0,13}[a-z0-9])?", re.ASCII)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PortSet:
+    """Ports as ranges, both ends included."""
+
+    ranges: tuple[tuple[int, int], ...] = ()
+    wrong: tuple[str, ...] = ()
+    """Entries that say nothing, for messages; they count for none."""
+
+    def __contains__(self, port: object) -> bool:
+        return isinstance(port, int) and any(low <= port <= high for low, high in self.ranges)
+
+
+NO_PORTS: Final = PortSet()
+
+
+def parse_ports(text: str, numbers_of: Callable[[str], tuple[int, ...]]) -> PortSet:
+    """Read a list; ``numbers_of`` resolves port names (a name nobody has is no mistake)."""
+    ranges: list[tuple[int, int]] = []
+    wrong: list[str] = []
+    for entry in text.split(",", MAX_ENTRIES)[:MAX_ENTRIES]:
+        given = entry.strip()
+        found = _RANGE.fullmatch(given)
+        if found is not None:
+            low, high = int(found[1]), int(found[2] or found[1])
+            if 1 <= low <= high <= 65_535:
+                ranges.append((low, high))
+            else:
+                wrong.append(given)
+        elif _NAME.fullmatch(given):
+            ranges.extend((number, number) for number in numbers_of(given))
+        elif given:
+            wrong.append(given[:80])
+    return PortSet(tuple(ranges), tuple(wrong))
