@@ -48,7 +48,8 @@ def _between(client: Generation, server: Generation, **options: ssl.SSLSession) 
     )
 
 
-def _facts(root: bytes | None, *names: tuple[str, str], leaf: bytes = b"leaf") -> Facts:
+def _facts(root: bytes | None, *names: tuple[str, str], leaf: bytes = b"") -> Facts:
+    leaf = leaf or repr((root, names)).encode()
     return Facts(leaf, names, FAR, root, resumed=False)
 
 
@@ -164,9 +165,21 @@ def test_a_foreign_leaf_is_refused_through_a_real_handshake(mesh: Mesh, foreign:
         expect(peer, mk_identity("shop/api"))
     assert refused.value.code == "identity-mismatch"
     swapped = replace(pair.seen_by_client, verified_root=mesh.root)
+    fresh = mesh.generation("shop/web", anchors=anchors)
     with pytest.raises(HandshakeError) as refused:
-        authenticate(web, swapped, time.time())
+        authenticate(fresh, swapped, time.time())
     assert refused.value.code == "identity-root"
+
+
+def test_a_leaf_verified_before_is_the_same_peer_again(mesh: Mesh) -> None:
+    """A full handshake with a known leaf is not read anew; another leaf is."""
+    web = mesh.generation("shop/web")
+    first = _facts(mesh.root, ("DNS", "a.test"), leaf=b"one")
+    peer = authenticate(web, first, time.time())
+    assert authenticate(web, replace(first, peer_names=()), time.time()) is peer
+    other = authenticate(web, replace(first, peer_der=b"two", peer_names=()), time.time())
+    assert other is not None
+    assert other.identity is None
 
 
 def test_an_unknown_root_and_a_missing_one_are_refused(web: Generation) -> None:
