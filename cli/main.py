@@ -14,6 +14,7 @@ import click
 from core.errors import ConfigError, MeshError
 
 VERBS: Final[dict[str, tuple[str, str]]] = {
+    "demo": ("cli.demo.command", "build a mesh on this machine and show it working"),
     "redirect": ("cli.redirect", "install, remove or show the capture rules of a pod"),
     "version": ("cli.version", "what runs here, and whether its core is compiled"),
 }

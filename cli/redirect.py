@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Final
 
 import click
 
+from cli.output import Form, Json, output_option, write
 from core.errors import ConfigError
 from redirect.iptables import (
     INBOUND_CHAIN,
@@ -28,9 +28,6 @@ from redirect.options import (
 )
 from redirect.runner import BACKEND, RESTORE, install_rules, read_rules, remove_rules
 
-_FORM: Final = click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True
-)
 _DRY_RUN: Final = click.option(
     "--dry-run", is_flag=True, help="Print what would be run, and change nothing."
 )
@@ -61,42 +58,42 @@ def command() -> None:
 )
 @click.option("--skip-subnets", default="", help="Clients that reach the app by themselves.")
 @_DRY_RUN
-@_FORM
-def install(*, dry_run: bool, output: str, **texts: str) -> None:
+@output_option
+def install(*, dry_run: bool, form: Form, **texts: str) -> None:
     """Install the rules; running it again leaves the same rules."""
     options = parse_options(**texts)
     if dry_run:
         found = _found_or_nothing()
-        _print_plan(render_install(options, found), build_rules(options), output)
+        _print_plan(render_install(options, found), build_rules(options), form)
         return
     found = install_rules(options)
-    _print_rules(found.rules, output, installed=found.installed)
+    _print_rules(found, form)
     click.echo(_summary(options), err=True)
 
 
 @command.command()
 @_DRY_RUN
-@_FORM
-def remove(*, dry_run: bool, output: str) -> None:
+@output_option
+def remove(*, dry_run: bool, form: Form) -> None:
     """Remove the rules; nothing of them stays."""
     if dry_run:
-        found = read_rules()
-        _print_plan(render_remove(found), (), output)
+        _print_plan(render_remove(read_rules()), (), form)
         return
     gone = remove_rules()
-    if output == "json":
-        _print_json({"backend": BACKEND, "installed": False, "removed": [_plain(r) for r in gone]})
+    if form is not Form.TABLE:
+        data: Json = {"backend": BACKEND, "removed": [_plain(rule) for rule in gone]}
+        write(form, data, table=str, short=lambda: str(len(gone)))
     click.echo(
         f"{len(gone)} capture rules removed" if gone else "there were no capture rules", err=True
     )
 
 
 @command.command()
-@_FORM
-def show(*, output: str) -> None:
+@output_option
+def show(form: Form) -> None:
     """Show the rules that are installed here."""
     found = read_rules()
-    _print_rules(found.rules, output, installed=found.installed)
+    _print_rules(found, form)
     if not found.rules:
         click.echo("no capture rules here; `pillion redirect install` sets them", err=True)
     elif not found.installed:
@@ -116,37 +113,43 @@ def _found_or_nothing() -> Found:
         return Found()
 
 
-def _print_plan(plan: str, rules: tuple[Rule, ...], output: str) -> None:
-    if output == "json":
-        _print_json(
-            {
-                "backend": BACKEND,
-                "command": list(RESTORE),
-                "input": plan,
-                "rules": [_plain(rule) for rule in rules],
-            }
-        )
-    elif plan:
-        click.echo(f"# {' '.join(RESTORE)} <<END\n{plan}# END")
-    else:
+def _print_plan(plan: str, rules: tuple[Rule, ...], form: Form) -> None:
+    if not plan:
         click.echo("nothing to do: there are no capture rules", err=True)
+    data: Json = {
+        "backend": BACKEND,
+        "command": RESTORE,
+        "input": plan,
+        "rules": [_plain(rule) for rule in rules],
+    }
+    if plan or form in {Form.JSON, Form.YAML}:
+        text = f"# {' '.join(RESTORE)} <<END\n{plan}# END"
+        write(form, data, table=lambda: text, short=plan.strip)
 
 
-def _print_rules(rules: tuple[Rule, ...], output: str, *, installed: bool) -> None:
-    if output == "json":
-        _print_json(
-            {"backend": BACKEND, "installed": installed, "rules": [_plain(rule) for rule in rules]}
-        )
-        return
-    if not rules:
-        return
+def _print_rules(found: Found, form: Form) -> None:
+    data: Json = {
+        "backend": BACKEND,
+        "installed": found.installed,
+        "rules": [_plain(rule) for rule in found.rules],
+    }
+    if found.rules or form is not Form.TABLE:
+        said = "installed" if found.installed else "not installed"
+        write(form, data, table=lambda: _table(found.rules), short=lambda: said)
+
+
+def _table(rules: tuple[Rule, ...]) -> str:
+    lines = []
     width = max(len(rule.match) for rule in rules)
     for direction, chain in (("inbound", INBOUND_CHAIN), ("outbound", OUTBOUND_CHAIN)):
-        entries = ", ".join(rule.chain for rule in rules if rule.target == chain)
-        click.echo(f"{direction:<10}{entries or 'nothing'} → {chain}")
-        for rule in rules:
-            if rule.chain == chain:
-                click.echo(f"  {rule.match or 'all':<{width}}  {rule.target}")
+        origin = ", ".join(rule.chain for rule in rules if rule.target == chain)
+        lines.append(f"{direction:<10}{origin or 'nothing'} → {chain}")
+        lines += [
+            f"  {rule.match or 'all':<{width}}  {rule.target}"
+            for rule in rules
+            if rule.chain == chain
+        ]
+    return "\n".join(lines)
 
 
 def _plain(rule: Rule) -> dict[str, str]:
@@ -156,10 +159,6 @@ def _plain(rule: Rule) -> dict[str, str]:
         "target": rule.target,
         "comment": rule.comment,
     }
-
-
-def _print_json(document: dict[str, object]) -> None:
-    click.echo(json.dumps(document, indent=2))
 
 
 def _summary(options: CaptureOptions) -> str:

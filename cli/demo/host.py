@@ -50,8 +50,19 @@ class Host:
     def command(self, arguments: Sequence[str], *, uid: int | None = None) -> list[str]:
         """Return what runs ``arguments`` here: as root, or as ``uid`` with no capability."""
         user = () if uid is None else (f"--reuid={uid}", f"--regid={uid}", *_UNPRIVILEGED)
-        inside = ("nsenter", f"--net={self.path}", "--", "setpriv", "--pdeathsig=KILL")
-        return [*inside, *user, "--", *arguments]
+        # Twice: at once, and again because changing the user takes it back.
+        bound = ("setpriv", "--pdeathsig=KILL")
+        return [
+            *bound,
+            "--",
+            "nsenter",
+            f"--net={self.path}",
+            "--",
+            *bound,
+            *user,
+            "--",
+            *arguments,
+        ]
 
     def run(
         self,

@@ -184,3 +184,13 @@ def test_without_rights_the_message_says_which_are_missing(alone: Host) -> None:
     assert done.returncode == 2
     assert "this process is uid 0 without the capability NET_ADMIN" in done.stderr
     assert "give the container the capabilities NET_ADMIN and NET_RAW" in done.stderr
+
+
+def test_without_iptables_the_package_is_named(alone: Host) -> None:
+    """Exit 2, naming the program and what to install; seen with every program hidden."""
+    hide = 'mount -t tmpfs none /usr/sbin && cd / && exec "$@"'
+    hidden = ["unshare", "--mount", "--", "sh", "-c", hide, "sh"]
+    done = alone.run([*hidden, *PILLION, "redirect", "install"], env=ENVIRONMENT)
+    assert done.returncode == 2
+    assert "iptables-nft-save was not found" in done.stderr
+    assert "apt-get install iptables" in done.stderr

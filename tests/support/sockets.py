@@ -10,12 +10,13 @@ import sys
 import threading
 from pathlib import Path
 
+import cli
 from cli.demo.host import Host
 
-ROOT = Path(__file__).parents[2]
 PILLION = [sys.executable, "-c", "from cli.main import main; main()"]
 """The command as the tests run it; needs ``ENVIRONMENT``."""
-ENVIRONMENT = {"PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+"""Makes other processes run the very packages that are under test here."""
 _CLONE_NEWNET = 0x40000000
 _SO_ORIGINAL_DST = 80
 
