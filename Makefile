@@ -33,7 +33,7 @@ check:  ## what CI runs: lint, types, tests, and the tests once more on the comp
 
 bench:  ## the figures beside haproxy's and nginx's, in the same run
 	@tools/debian-packages bench
-	@tools/venv dev bench
+	@tools/venv dev
 	@$(VENV)/python -m bench $(ARGS)
 
 image:  ## the container image
@@ -53,7 +53,7 @@ lint:  ## ruff, every rule minus a short list with reasons
 	@$(VENV)/ruff format --check .
 
 type:  ## mypy --strict, tests and bench included
-	@tools/venv dev bench
+	@tools/venv dev
 	@$(VENV)/mypy .
 
 compile:  ## the wheel with the compiled core, in build/wheel and build/compiled
