@@ -64,6 +64,11 @@ lock:  ## resolve requirements/*.lock anew; ARGS=--keep changes only what must
 	@tools/venv tools
 	@$(VENV)/python tools/lock.py $(ARGS)
 
+proto:  ## the control API's messages, generated anew from api/proto
+	@tools/venv dev
+	@$(VENV)/python -m grpc_tools.protoc -Iapi/gen=api/proto \
+	    --python_out=. --pyi_out=. api/proto/*.proto
+
 clean:  ## remove everything made here
 	@rm -rf .venv build dist pillion.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
