@@ -8,8 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Final, final
 
-from bench.candidate import Command, Greeting, Hop, Side
-from discovery.model import Address
+from bench.candidate import Hop, Side
 
 MAX_CONNECTIONS: Final = 4096
 """A relayed connection takes two; nginx sizes its tables by it."""
@@ -32,15 +31,11 @@ class Nginx:
         has_stream = re.search(r"--with-stream(\s|$)", build) or stream_module(build)
         return "" if has_stream else f"nginx has no stream module {hint}"
 
-    def command(self, hop: Hop, directory: Path) -> Command:
-        """Write the hop's configuration and return how it is started."""
+    def command(self, hop: Hop, directory: Path) -> list[str]:
+        """Write the hop's configuration and return the command."""
         file = directory / "nginx.conf"
         file.write_text(nginx_configuration(hop, directory, stream_module(nginx_build())))
-        return Command(["nginx", "-e", "stderr", "-c", str(file)])
-
-    def greeting(self, backend: Address) -> Greeting:
-        """Return nothing: this peer's hops pass on what they are given."""
-        return Greeting()
+        return ["nginx", "-e", "stderr", "-c", str(file)]
 
 
 def nginx_build() -> str:

@@ -217,7 +217,6 @@ def _note(
         fontsize=SMALL,
         color=color,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
-        zorder=5,
     )
 
 

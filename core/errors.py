@@ -203,6 +203,39 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "direct-foreign-address": Outcome(403, 7, TcpAction.CLOSE, close=True),
     "transport-header": Outcome(400, 13, TcpAction.CLOSE, close=True),
     "detect-timeout": Outcome(408, 4, TcpAction.CLOSE, close=True),
+    "http1-bare-cr": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-bare-lf": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-chunk-end": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-chunk-extensions": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-chunk-size": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-coding-repeated": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-coding-unknown": Outcome(501, 12, TcpAction.CLOSE, close=True),
+    "http1-coding-version": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-connect": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-control": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-field-line": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-field-too-long": Outcome(431, 8, TcpAction.CLOSE, close=True),
+    "http1-head-too-large": Outcome(431, 8, TcpAction.CLOSE, close=True),
+    "http1-host-conflict": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-host-invalid": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-host-missing": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-host-repeated": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-length-and-coding": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-length-invalid": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-length-repeated": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-obs-fold": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-space-before-colon": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-start-line": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-switch": Outcome(502, 14, TcpAction.CLOSE, close=True),
+    "http1-target": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-target-too-long": Outcome(414, 3, TcpAction.CLOSE, close=True),
+    "http1-too-many-fields": Outcome(431, 8, TcpAction.CLOSE, close=True),
+    "http1-trailer": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-trailers-too-large": Outcome(431, 8, TcpAction.CLOSE, close=True),
+    "http1-truncated": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-unsolicited": Outcome(502, 14, TcpAction.CLOSE, close=True),
+    "http1-upgrade": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "http1-version": Outcome(505, 12, TcpAction.CLOSE, close=True),
     "original-destination": Outcome(400, 13, TcpAction.CLOSE, close=True),
     "unreachable": Outcome(502, 14, TcpAction.RESET, close=True),
     "connect-refused": Outcome(502, 14, TcpAction.RESET, close=True),
@@ -213,9 +246,6 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "identity-root": Outcome(502, 14, TcpAction.RESET, close=True),
     "resumed-unknown": Outcome(502, 14, TcpAction.CLOSE, close=True),
     "identity": Outcome(500, 13, TcpAction.CLOSE, close=True),
-    "issuer-unavailable": Outcome(503, 14, TcpAction.CLOSE, close=True),
-    "certify-invalid": Outcome(400, 3, TcpAction.CLOSE, close=True),
-    "certify-refused": Outcome(403, 9, TcpAction.CLOSE, close=True),
     "truncated": Outcome(502, 14, TcpAction.RESET, close=True),
     "resource": Outcome(500, 13, TcpAction.CLOSE, close=True),
     "draining": Outcome(503, 14, TcpAction.CLOSE, close=True),
@@ -224,5 +254,11 @@ OUTCOMES: Final[dict[str, Outcome]] = {
 
 
 def outcome_of(error: MeshError) -> Outcome:
-    """Return what a peer is told about ``error``; unknown codes count as our own failure."""
-    return OUTCOMES.get(error.code, OUTCOMES["config"])
+    """Return what a peer is told about ``error``; unknown codes count as our own failure.
+
+    A client is never told that it broke a rule which the server broke: that is a 502.
+    """
+    outcome = OUTCOMES.get(error.code, OUTCOMES["config"])
+    if outcome.http not in (502, 503, 504) and isinstance(error, ServerProtocolError):
+        return OUTCOMES["server-protocol"]
+    return outcome

@@ -9,11 +9,13 @@ import pytest
 from core import errors
 from core.errors import (
     OUTCOMES,
+    ClientProtocolError,
     ConfigError,
     Fault,
     HandshakeError,
     MeshError,
     Retry,
+    ServerProtocolError,
     TcpAction,
     UnreachableError,
     outcome_of,
@@ -77,3 +79,11 @@ def test_every_outcome_is_an_error_a_peer_understands(code: str) -> None:
     assert 400 <= outcome.http <= 599
     assert 1 <= outcome.grpc <= 16
     assert isinstance(outcome.tcp, TcpAction)
+
+
+@pytest.mark.parametrize("code", ["http1-chunk-size", "http1-coding-unknown", "http1-version"])
+def test_a_client_is_not_told_that_it_broke_the_server_s_rule(code: str) -> None:
+    """One code, two sides: the client's own fault by its status, the server's as 502."""
+    assert outcome_of(ClientProtocolError("seen this", code=code)) == OUTCOMES[code]
+    assert outcome_of(ServerProtocolError("seen this", code=code)).http == 502
+    assert outcome_of(ServerProtocolError("cut", code="connect-timeout")).http == 504

@@ -1,1 +1,0 @@
-"""Generated from api/proto by `make proto`; never edited."""

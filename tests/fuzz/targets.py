@@ -1,0 +1,12 @@
+"""Every fuzz target, by name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.fuzz import fuzz_http1_request, fuzz_http1_response
+from tests.fuzz.engine import Target
+
+TARGETS: Final[dict[str, Target]] = {
+    module.TARGET.name: module.TARGET for module in (fuzz_http1_request, fuzz_http1_response)
+}
