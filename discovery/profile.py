@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from discovery.endpoint import bare_endpoint, pod_endpoint
+from discovery.endpoint import bare_endpoint, is_opaque_port, pod_endpoint
 from discovery.model import EMPTY_PROFILE, Address, Endpoint, Metadata, Profile, RetryBudget
 from discovery.service_name import service_host
 from discovery.store import Lookup
@@ -44,10 +44,9 @@ def profile_of(lookup: Lookup, address: Address) -> Profile | None:
         return _service_profile(lookup, service, address.port)
     pod, port = _pod_behind(lookup, address)
     if pod is not None:
-        workload = lookup.workload(pod)
         return Profile(
             endpoint=pod_endpoint(lookup, pod, address, target_port=port, labels=_namespace(pod)),
-            opaque_protocol=port in workload.opaque_ports,
+            opaque_protocol=is_opaque_port(lookup, lookup.workload(pod), port),
         )
     if not in_cluster(lookup.config(), address.ip):
         return None

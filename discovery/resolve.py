@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final, final
 
@@ -65,9 +66,12 @@ def resolve(lookup: Lookup, target: Target, viewpoint: Viewpoint) -> EndpointSet
         found = list(_from_slices(lookup, slices, service, target.port, name))
     else:
         found = list(_from_pods(lookup, service, target.port, name))
-    found = _near(lookup, service, found, viewpoint)
+    zone = viewpoint.zone
+    if not zone and viewpoint.node:
+        zone = lookup.zone_of(viewpoint.node)
+    found = _near(service, found, viewpoint.node, zone)
     return EndpointSet(
-        endpoints=tuple(_endpoint(lookup, each, viewpoint) for each in _by_address(found)),
+        endpoints=tuple(_endpoint(lookup, each, zone) for each in _by_address(found)),
         labels=(("namespace", name.namespace), ("service", name.name)),
     )
 
@@ -128,7 +132,7 @@ def _from_pods(
             continue
         numbers = pod.numbers_of(target)
         for ip in pod.ips if numbers else ():
-            if not families or ip_address(ip).version in families:
+            if not families or _family(ip) in families:
                 zone = pod.meta.labels.get(ZONE_LABEL, "")
                 yield _Candidate(Address(ip, numbers[0]), pod, pod.node_name, zone)
 
@@ -147,26 +151,17 @@ def _instance(pod: Pod, service: Service) -> str:
 def _families(service: Service) -> frozenset[int]:
     """Return the IP versions a Service has; none: any."""
     if service.cluster_ips:
-        return frozenset(ip_address(ip).version for ip in service.cluster_ips)
+        return frozenset(_family(ip) for ip in service.cluster_ips)
     return frozenset(service.ip_families)
 
 
-def _near(
-    lookup: Lookup, service: Service, found: list[_Candidate], viewpoint: Viewpoint
-) -> list[_Candidate]:
+def _near(service: Service, found: list[_Candidate], node: str, zone: str) -> list[_Candidate]:
     """Keep what is meant for the client's place: its node, or by topology hints its zone."""
     if service.is_local_only:
-        return [each for each in found if not viewpoint.node or each.node == viewpoint.node]
+        return [each for each in found if not node or each.node == node]
     if not found or not all(each.for_zones for each in found):
         return found
-    zone = _own_zone(lookup, viewpoint)
     return [each for each in found if zone in each.for_zones] or found
-
-
-def _own_zone(lookup: Lookup, viewpoint: Viewpoint) -> str:
-    if viewpoint.zone or not viewpoint.node:
-        return viewpoint.zone
-    return lookup.zone_of(viewpoint.node)
 
 
 def _by_address(found: list[_Candidate]) -> list[_Candidate]:
@@ -174,16 +169,19 @@ def _by_address(found: list[_Candidate]) -> list[_Candidate]:
     unique: dict[Address, _Candidate] = {}
     for each in found:
         unique.setdefault(each.address, each)
-    return sorted(unique.values(), key=lambda each: _order(each.address))
+    return sorted(unique.values(), key=lambda each: (*_order(each.address.ip), each.address.port))
 
 
-def _order(address: Address) -> tuple[int, int, int]:
-    ip = ip_address(address.ip)
-    return (ip.version, int(ip), address.port)
+@lru_cache(maxsize=4096)
+def _order(ip: str) -> tuple[int, int]:
+    return _family(ip), int(ip_address(ip))
 
 
-def _endpoint(lookup: Lookup, each: _Candidate, viewpoint: Viewpoint) -> Endpoint:
-    zone = _own_zone(lookup, viewpoint)
+def _family(ip: str) -> int:
+    return 6 if ":" in ip else 4
+
+
+def _endpoint(lookup: Lookup, each: _Candidate, zone: str) -> Endpoint:
     locality = "unknown"
     if zone and each.zone:
         locality = "local" if zone == each.zone else "remote"

@@ -10,11 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, TypeVar, final
 
+from discovery.model import Endpoint
 from resources.config_map import CONFIG_KEY, DEFAULT_CONFIG, ConfigMap, MeshConfig
 from resources.endpoint_slice import EndpointSlice
 from resources.kind import ObjectKey, Resource
 from resources.namespace import Namespace
 from resources.pod import Pod
+from resources.server import Server
 from resources.service import Service
 from resources.workload import Workload
 
@@ -45,6 +47,7 @@ class Store:
     def __init__(self) -> None:
         self._objects: dict[ObjectKey, Resource] = {}
         self._filed: dict[Tag, dict[ObjectKey, Resource]] = {}
+        self._remembered: dict[ObjectKey, dict[tuple[object, ...], Endpoint]] = {}
 
     def get(self, key: ObjectKey) -> Resource | None:
         """Return an object, or None."""
@@ -60,7 +63,7 @@ class Store:
         self._objects[key] = resource
         for tag in tags:
             self._filed.setdefault(tag, {})[key] = resource
-        _note(change, resource, tags)
+        self._note(change, resource, tags)
 
     def remove(self, key: ObjectKey, change: Change) -> None:
         """Forget an object; one that is not there is no error."""
@@ -73,13 +76,29 @@ class Store:
             del filed[key]
             if not filed:
                 del self._filed[tag]
-        _note(change, old, tags)
+        self._note(change, old, tags)
 
     def find(self, tag: Tag, kind: type[R]) -> list[R]:
         """Return the objects under ``tag``, oldest first."""
         found = [each for each in self._filed.get(tag, {}).values() if isinstance(each, kind)]
         found.sort(key=lambda each: each.meta.age_order)
         return found
+
+    def remembered(self, pod: Pod) -> dict[tuple[object, ...], Endpoint]:
+        """Return a pod's endpoints made so far, by what they were made from beside objects.
+
+        They are forgotten when the pod changes, or anything that all pods depend on: a change to
+        one of a thousand pods makes one endpoint anew.
+        """
+        return self._remembered.setdefault(pod.meta.key, {})
+
+    def _note(self, change: Change, resource: Resource, tags: set[Tag]) -> None:
+        change.tags |= tags
+        if isinstance(resource, Pod):
+            change.pods.append(resource)
+            self._remembered.pop(resource.meta.key, None)
+        elif not isinstance(resource, Service | EndpointSlice):
+            self._remembered.clear()
 
 
 @final
@@ -133,6 +152,10 @@ class Lookup:
         """Return a Service's EndpointSlices, oldest first."""
         return self._all(("slices", namespace, service), EndpointSlice)
 
+    def servers(self, namespace: str) -> list[Server]:
+        """Return a namespace's Servers, oldest first."""
+        return self._all(("servers", namespace, ""), Server)
+
     def zone_of(self, node: str) -> str:
         """Return the zone that EndpointSlices give for a node; empty when none does."""
         for each in self._all(("node", "", node), EndpointSlice):
@@ -140,6 +163,12 @@ class Lookup:
                 if endpoint.node_name == node and endpoint.zone:
                     return endpoint.zone
         return ""
+
+    def remembered(self, pod: Pod) -> dict[tuple[object, ...], Endpoint]:
+        """Return a pod's endpoints made so far; depends on all they are made from."""
+        namespace = pod.meta.namespace
+        self.tags.update((_CONFIG, ("namespace", "", namespace), ("servers", namespace, "")))
+        return self._store.remembered(pod)
 
     def workload(self, pod: Pod) -> Workload:
         """Return a pod with what else decides about it."""
@@ -160,12 +189,6 @@ def matches(selector: Selector, pod: Pod) -> bool:
     return all(labels.get(key) == value for key, value in selector)
 
 
-def _note(change: Change, resource: Resource, tags: set[Tag]) -> None:
-    change.tags |= tags
-    if isinstance(resource, Pod):
-        change.pods.append(resource)
-
-
 def _tags(resource: Resource) -> set[Tag]:
     """Return what an object is found by; nothing for kinds that discovery does not read."""
     namespace, name = resource.meta.namespace, resource.meta.name
@@ -177,6 +200,8 @@ def _tags(resource: Resource) -> set[Tag]:
     if isinstance(resource, EndpointSlice):
         nodes = {("node", "", each.node_name) for each in resource.endpoints if each.zone}
         return {("slices", namespace, resource.service), *nodes}
+    if isinstance(resource, Server):
+        return {("servers", namespace, "")}
     if isinstance(resource, Namespace):
         return {("namespace", "", name)}
     if isinstance(resource, ConfigMap) and resource.config is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, final
 
 MAX_ENTRIES: Final = 1000
@@ -32,19 +33,27 @@ NO_PORTS: Final = PortSet()
 
 def parse_ports(text: str, numbers_of: Callable[[str], tuple[int, ...]]) -> PortSet:
     """Read a list; ``numbers_of`` resolves port names (a name nobody has is no mistake)."""
+    numeric, names = _split(text)
+    if not names:
+        return numeric
+    named = tuple((number, number) for name in names for number in numbers_of(name))
+    return PortSet((*numeric.ranges, *named), numeric.wrong)
+
+
+@lru_cache(maxsize=64)
+def _split(text: str) -> tuple[PortSet, tuple[str, ...]]:
+    """Return the numbers and the names of a list; the same few are read for every pod."""
     ranges: list[tuple[int, int]] = []
+    names: list[str] = []
     wrong: list[str] = []
     for entry in text.split(",", MAX_ENTRIES)[:MAX_ENTRIES]:
         given = entry.strip()
         found = _RANGE.fullmatch(given)
-        if found is not None:
-            low, high = int(found[1]), int(found[2] or found[1])
-            if 1 <= low <= high <= 65_535:
-                ranges.append((low, high))
-            else:
-                wrong.append(given)
+        low, high = (int(found[1]), int(found[2] or found[1])) if found is not None else (0, 0)
+        if 1 <= low <= high <= 65_535:
+            ranges.append((low, high))
         elif _NAME.fullmatch(given):
-            ranges.extend((number, number) for number in numbers_of(given))
+            names.append(given)
         elif given:
             wrong.append(given[:80])
-    return PortSet(tuple(ranges), tuple(wrong))
+    return PortSet(tuple(ranges), tuple(wrong)), tuple(names)

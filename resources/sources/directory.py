@@ -202,7 +202,7 @@ class DirectorySource:
             key = document.key
             if key is None:
                 keeps = True
-                if not file.was_sound:
+                if not file.was_sound or any(each not in self._current for each in file.held):
                     yield Block(document.namespace, document.problems[0])
                 continue
             if key in claimed:

@@ -103,3 +103,20 @@ async def test_a_cancelled_waiter_leaves_nothing_behind() -> None:
     assert watch._waiters == []
     watch.publish(1)
     assert watch.current == 1
+
+
+async def test_it_is_watched_while_anyone_listens_or_waits() -> None:
+    """Whoever keeps watches by the thousand may drop those that are not."""
+    watch = Watch(1)
+    seen = [watch.is_watched]
+    leave = watch.subscribe(lambda value: None)
+    seen.append(watch.is_watched)
+    leave()
+    seen.append(watch.is_watched)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(watch.changed(watch.version))
+        await asyncio.sleep(0)
+        seen.append(watch.is_watched)
+        watch.publish(2)
+    seen.append(watch.is_watched)
+    assert seen == [False, True, False, True, False]
