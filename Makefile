@@ -33,7 +33,7 @@ check:  ## what CI runs: lint, types, tests, and the tests once more on the comp
 
 bench:  ## the figures beside haproxy's and nginx's, in the same run
 	@tools/debian-packages bench
-	@tools/venv dev bench
+	@tools/venv dev
 	@$(VENV)/python -m bench $(ARGS)
 
 image:  ## the container image
@@ -53,7 +53,7 @@ lint:  ## ruff, every rule minus a short list with reasons
 	@$(VENV)/ruff format --check .
 
 type:  ## mypy --strict, tests and bench included
-	@tools/venv dev bench
+	@tools/venv dev
 	@$(VENV)/mypy .
 
 compile:  ## the wheel with the compiled core, in build/wheel and build/compiled
@@ -63,6 +63,11 @@ compile:  ## the wheel with the compiled core, in build/wheel and build/compiled
 lock:  ## resolve requirements/*.lock anew; ARGS=--keep changes only what must
 	@tools/venv tools
 	@$(VENV)/python tools/lock.py $(ARGS)
+
+proto:  ## the control API's messages, generated anew from api/proto
+	@tools/venv dev
+	@$(VENV)/python -m grpc_tools.protoc -Iapi/gen=api/proto \
+	    --python_out=. --pyi_out=. api/proto/*.proto
 
 clean:  ## remove everything made here
 	@rm -rf .venv build dist pillion.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -33,16 +33,17 @@ from bench.place import pick_cores, pin_to, reserve_addresses
 from bench.plot import draw
 from bench.process import Processes
 from bench.result import Report, Settings, to_json
+from bench.sidecar import Pillion
 from bench.spread import spread
 from bench.table import render
 from bench.work import FOOTPRINT, WORKS
 from core.errors import ConfigError, MeshError
 
-CANDIDATES: Final[tuple[Candidate, ...]] = (Haproxy(), Nginx())
+CANDIDATES: Final[tuple[Candidate, ...]] = (Haproxy(), Nginx(), Pillion())
 WORK_KEYS: Final = (*(work.key for work in WORKS), FOOTPRINT)
 RESULTS: Final = Path(__file__).parent / "results"
 WARM_SECONDS: Final = 0.4
-TABLE_WIDTH: Final = 124
+TABLE_WIDTH: Final = 132
 """Columns below which the table would break its lines; a narrower terminal does that itself."""
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 DESCRIPTORS: Final = 8192
@@ -137,7 +138,8 @@ def run(
         machine=machine(len(usable)),
         tls=findings.tls,
         rows=tuple(rows),
-        steal_percent=spread(findings.steal),
+        steal_percent=spread([each.steal for each in findings.disturbances]),
+        others_percent=spread([each.others for each in findings.disturbances]),
         errors=findings.errors,
         failures=tuple(findings.failures),
         absent=absent,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Protocol, final
 
 from bench.certificate import Credentials
-from bench.place import Cores, reserve_addresses
+from bench.place import Cores, reserve_addresses, reserve_ports
 from bench.process import Child, Processes, wait_until_accepting
 from discovery.model import Address
 
@@ -40,11 +40,44 @@ class Hop:
     """One hop's job, in full."""
 
     side: Side
-    listen: Address
-    forward: Address
+    entry: Address
+    """Where the load connects to the outbound hop."""
+    inner: Address
+    """Where the outbound hop connects to the inbound one; its IP is the backend's."""
+    backend: Address
     credentials: Credentials
     resumes: bool
     """Whether TLS sessions are resumed; otherwise every handshake is a full one."""
+
+    @property
+    def listen(self) -> Address:
+        """Where this hop takes connections."""
+        return self.inner if self.side is Side.INBOUND else self.entry
+
+    @property
+    def forward(self) -> Address:
+        """Where this hop takes them to."""
+        return self.backend if self.side is Side.INBOUND else self.inner
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How a hop is started."""
+
+    arguments: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    """Beside our own."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What an inbound hop expects of an outbound one inside TLS, before the client's bytes."""
+
+    protocol: str = ""
+    """Offered by ALPN; empty: none."""
+    first: bytes = b""
 
 
 @final
@@ -58,8 +91,7 @@ class Pair:
     """Where the load connects."""
     inner: Address
     """Where the outbound hop connects."""
-    inbound_start_s: float
-    """From starting the inbound hop until it accepted."""
+    greeting: Greeting
 
     @property
     def children(self) -> list[Child]:
@@ -79,27 +111,40 @@ class Candidate(Protocol):
         """Return what this machine lacks to run it, and how to get it; empty: nothing."""
         ...
 
-    def command(self, hop: Hop, directory: Path) -> list[str]:
-        """Write what configures ``hop`` into ``directory`` and return the command to run it."""
+    def command(self, hop: Hop, directory: Path) -> Command:
+        """Write what configures ``hop`` into ``directory`` and return how it is started."""
+        ...
+
+    def greeting(self, backend: Address) -> Greeting:
+        """Return what the inbound hop of this candidate expects."""
         ...
 
 
 def start_pair(candidate: Candidate, stage: Stage, *, resumes: bool = False) -> Pair:
     """Start both hops, the inbound one first. Raises UnreachableError when one does not come up."""
-    entry, inner = reserve_addresses(2)
-    inbound, start_s = _start(
-        candidate, stage, Hop(Side.INBOUND, inner, stage.backend, stage.credentials, resumes)
-    )
-    outbound, _ = _start(
-        candidate, stage, Hop(Side.OUTBOUND, entry, inner, stage.credentials, resumes)
-    )
-    return Pair(outbound, inbound, entry, inner, start_s)
+    hops = plan_hops(stage, resumes=resumes)
+    inbound, outbound = (start_hop(candidate, stage, hop) for hop in hops)
+    entry, inner = (hop.listen for hop in reversed(hops))
+    return Pair(outbound, inbound, entry, inner, candidate.greeting(stage.backend))
 
 
-def _start(candidate: Candidate, stage: Stage, hop: Hop) -> tuple[Child, float]:
-    name = f"{candidate.name}-{hop.side.value}-{hop.listen.ip}"
+def plan_hops(stage: Stage, *, resumes: bool) -> tuple[Hop, Hop]:
+    """Return the jobs of an inbound and an outbound hop on addresses of their own."""
+    (entry,) = reserve_addresses(1)
+    (inner,) = reserve_ports(stage.backend.ip, 1)
+    inbound, outbound = (
+        Hop(side, entry, inner, stage.backend, stage.credentials, resumes)
+        for side in (Side.INBOUND, Side.OUTBOUND)
+    )
+    return inbound, outbound
+
+
+def start_hop(candidate: Candidate, stage: Stage, hop: Hop) -> Child:
+    """Start one hop and wait until it accepts. Raises UnreachableError when it does not."""
+    name = f"{candidate.name}-{hop.side.value}-{hop.entry.ip}-{hop.inner.port}"
     directory = stage.directory / name
     directory.mkdir()
     command = candidate.command(hop, directory)
-    child = stage.processes.start(name, command, stage.cores.hops)
-    return child, wait_until_accepting(child, hop.listen)
+    child = stage.processes.start(name, command.arguments, stage.cores.hops, command.environment)
+    wait_until_accepting(child, hop.listen)
+    return child

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.nginx import nginx_build
+from cli.version import core_modules, core_speed
 
 ROOT: Final = Path(__file__).parents[1]
 UNKNOWN: Final = ""
@@ -26,6 +27,7 @@ def versions() -> dict[str, str]:
     """Return the versions of everything that is measured or measures; empty where absent."""
     return {
         "pillion": _project_version(),
+        "pillion_core": core_speed(core_modules()),
         "commit": _said(["git", "-C", str(ROOT), "describe", "--always", "--dirty"]).strip(),
         "python": platform.python_version(),
         "python_compiler": platform.python_compiler(),

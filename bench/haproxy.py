@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Final, final
 
-from bench.candidate import Hop, Side
+from bench.candidate import Command, Greeting, Hop, Side
+from discovery.model import Address
 
 MAX_CONNECTIONS: Final = 4096
 """Well above the 1,000 idle ones; haproxy sizes its tables by it."""
@@ -22,11 +23,15 @@ class Haproxy:
         """Return what this machine lacks."""
         return "" if shutil.which("haproxy") else "haproxy not found (apt-get install haproxy)"
 
-    def command(self, hop: Hop, directory: Path) -> list[str]:
-        """Write the hop's configuration and return the command."""
+    def command(self, hop: Hop, directory: Path) -> Command:
+        """Write the hop's configuration and return how it is started."""
         file = directory / "haproxy.cfg"
         file.write_text(haproxy_configuration(hop))
-        return ["haproxy", "-db", "-f", str(file)]
+        return Command(["haproxy", "-db", "-f", str(file)])
+
+    def greeting(self, backend: Address) -> Greeting:
+        """Return nothing: this peer's hops pass on what they are given."""
+        return Greeting()
 
 
 def haproxy_configuration(hop: Hop) -> str:

@@ -14,7 +14,7 @@ from bench.candidate import Candidate, Pair, Stage, start_pair
 from bench.figure import figure
 from bench.loadtool import LoadResult, run_load
 from bench.probe import Tls, objections, probe
-from bench.process import core_ticks, cpu_ns
+from bench.process import CoreTime, core_time, cpu_ns
 from bench.result import Row, Settings, compare
 from bench.spread import Rounds
 from bench.work import Metric, Work, cost_of, value_of
@@ -26,14 +26,24 @@ Say = Callable[[str], None]
 
 @final
 @dataclass(frozen=True, slots=True)
+class Disturbance:
+    """What the hops' core did for others during a measurement, in percent of its time."""
+
+    steal: float
+    """Taken by other machines."""
+    others: float
+    """Taken by other processes; the kernel's work for the network counts among them."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One work on one candidate in one round."""
 
     result: LoadResult
     cost: float
     """CPU time per operation, both hops together, in the work's cost unit."""
-    steal_percent: float
-    """Of the hops' core during the measurement."""
+    disturbance: Disturbance
 
 
 @final
@@ -47,9 +57,11 @@ class Findings:
     failures: list[str] = field(default_factory=list)
 
     @property
-    def steal(self) -> list[float]:
-        """The steal of every measurement, in percent."""
-        return [sample.steal_percent for sample in self._all()]
+    def disturbances(self) -> list[Disturbance]:
+        """Those of every measurement."""
+        return [
+            sample.disturbance for samples in self.samples.values() for sample in samples if sample
+        ]
 
     @property
     def errors(self) -> dict[str, int]:
@@ -59,9 +71,6 @@ class Findings:
             count = sum(sample.result.errors for sample in samples if sample)
             lost[candidate] = lost.get(candidate, 0) + count
         return lost
-
-    def _all(self) -> list[Sample]:
-        return [sample for samples in self.samples.values() for sample in samples if sample]
 
 
 def run_rounds(
@@ -123,22 +132,32 @@ def _start_all(
 def _measure(
     stage: Stage, pair: Pair, work: Work, settings: Settings, findings: Findings
 ) -> Sample | None:
-    before: list[int] = []
+    before: list[tuple[int, CoreTime]] = []
 
-    def at_window() -> None:
-        before.extend((cpu_ns(pair.children), *core_ticks(stage.cores.hops)))
+    def look() -> tuple[int, CoreTime]:
+        return cpu_ns(pair.children), core_time(stage.cores.hops)
 
     try:
         result = run_load(
-            stage, work.load, pair.entry, settings.warm_seconds, settings.seconds, at_window
+            *(stage, work.load, pair.entry, settings.warm_seconds, settings.seconds),
+            at_window=lambda: before.append(look()),
         )
     except UnreachableError as error:
         findings.failures.append(f"{pair.inbound.name}, {work.title}: {error}")
         return None
-    used = cpu_ns(pair.children) - before[0]
-    stolen, passed = core_ticks(stage.cores.hops)
-    share = (stolen - before[1]) / max(1, passed - before[2])
-    return Sample(result, cost_of(used, result), 100 * share)
+    used_after, core_after = look()
+    used_before, core_before = before[0]
+    used = used_after - used_before
+    return Sample(result, cost_of(used, result), disturbance(core_before, core_after, used))
+
+
+def disturbance(before: CoreTime, after: CoreTime, used: int) -> Disturbance:
+    """Return what a core did for others, when the hops used ``used`` ns of it."""
+    passed = max(1, after.passed - before.passed)
+    stolen = after.stolen - before.stolen
+    # The kernel counts a core in ticks and a process in ns: the rest may come out below zero.
+    others = max(0, passed - (after.idle - before.idle) - stolen - used)
+    return Disturbance(100 * stolen / passed, 100 * others / passed)
 
 
 def rows_of(works: Sequence[Work], findings: Findings) -> list[Row]:

@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Final, final
 
-from bench.candidate import Hop, Side
+from bench.candidate import Command, Greeting, Hop, Side
+from discovery.model import Address
 
 MAX_CONNECTIONS: Final = 4096
 """A relayed connection takes two; nginx sizes its tables by it."""
@@ -31,11 +32,15 @@ class Nginx:
         has_stream = re.search(r"--with-stream(\s|$)", build) or stream_module(build)
         return "" if has_stream else f"nginx has no stream module {hint}"
 
-    def command(self, hop: Hop, directory: Path) -> list[str]:
-        """Write the hop's configuration and return the command."""
+    def command(self, hop: Hop, directory: Path) -> Command:
+        """Write the hop's configuration and return how it is started."""
         file = directory / "nginx.conf"
         file.write_text(nginx_configuration(hop, directory, stream_module(nginx_build())))
-        return ["nginx", "-e", "stderr", "-c", str(file)]
+        return Command(["nginx", "-e", "stderr", "-c", str(file)])
+
+    def greeting(self, backend: Address) -> Greeting:
+        """Return nothing: this peer's hops pass on what they are given."""
+        return Greeting()
 
 
 def nginx_build() -> str:

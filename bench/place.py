@@ -6,6 +6,7 @@ import os
 import random
 import socket
 from collections.abc import Collection
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -47,7 +48,7 @@ def reserve_addresses(count: int) -> list[Address]:
     for _ in range(ATTEMPTS):
         network = f"127.{random.randint(16, 254)}.{random.randint(1, 254)}"
         try:
-            return [_free(f"{network}.{host}") for host in range(1, count + 1)]
+            return [reserve_ports(f"{network}.{host}", 1)[0] for host in range(1, count + 1)]
         except OSError as error:
             reason = error
     raise ConfigError(
@@ -56,10 +57,13 @@ def reserve_addresses(count: int) -> list[Address]:
     )
 
 
-def _free(ip: str) -> Address:
-    with socket.socket() as probe:
-        probe.bind((ip, 0))
-        return Address(ip, probe.getsockname()[1])
+def reserve_ports(ip: str, count: int) -> list[Address]:
+    """Find ``count`` free ports on an address of ours. Raises OSError."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((ip, 0))
+        return [Address(ip, probe.getsockname()[1]) for probe in probes]
 
 
 def pin_to(core: int) -> None:

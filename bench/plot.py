@@ -217,6 +217,7 @@ def _note(
         fontsize=SMALL,
         color=color,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+        zorder=5,
     )
 
 

@@ -12,7 +12,7 @@ import ssl
 from dataclasses import dataclass
 from typing import Final, final
 
-from bench.candidate import Pair
+from bench.candidate import Greeting, Pair
 from bench.certificate import Credentials
 from core.errors import UnreachableError
 from discovery.model import Address
@@ -29,73 +29,87 @@ class Tls:
     cipher: str
     refuses_without_certificate: bool
     resumes: bool
+    """Whether it takes up a session that a client offers."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """A byte that came back from the backend, and the TLS it came through."""
+
+    version: str
+    cipher: str
+    session: ssl.SSLSession | None
+    is_resumed: bool
+
+
+@final
+class InboundClient:
+    """A client of an inbound hop, in the outbound hop's place."""
+
+    def __init__(
+        self, inner: Address, greeting: Greeting, credentials: Credentials, *, is_known: bool
+    ) -> None:
+        self._inner = inner
+        self._first = greeting.first
+        self._name = credentials.server.identity.name
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._context.load_verify_locations(credentials.root)
+        if is_known:
+            self._context.load_cert_chain(credentials.client.chain, credentials.client.key)
+        if greeting.protocol:
+            self._context.set_alpn_protocols([greeting.protocol])
+
+    def echo(self, session: ssl.SSLSession | None = None) -> Echo | None:
+        """Send a byte to the backend; None when it does not come back within TIMEOUT_S."""
+        try:
+            with (
+                socket.create_connection((self._inner.ip, self._inner.port), TIMEOUT_S) as plain,
+                self._context.wrap_socket(
+                    plain, server_hostname=self._name, session=session
+                ) as secure,
+            ):
+                secure.sendall(self._first + b"E")
+                if secure.recv(1) != b"E":
+                    return None
+                cipher = secure.cipher()
+                return Echo(
+                    version=secure.version() or "",
+                    cipher=cipher[0] if cipher else "",
+                    session=secure.session,
+                    is_resumed=bool(secure.session_reused),
+                )
+        except OSError:
+            return None
 
 
 def probe(pair: Pair, credentials: Credentials) -> Tls:
     """Return what the inbound hop does. Raises UnreachableError when nothing comes through it."""
-    with_certificate = _context(credentials, presents_certificate=True)
-    first = _echo(pair.inner, with_certificate, credentials.server.identity.name, None)
+    known = InboundClient(pair.inner, pair.greeting, credentials, is_known=True)
+    stranger = InboundClient(pair.inner, pair.greeting, credentials, is_known=False)
+    first = known.echo()
     if first is None:
         raise UnreachableError(f"{pair.inbound.name}: no echo through it: {pair.inbound.tail()}")
-    again = _echo(pair.inner, with_certificate, credentials.server.identity.name, first.session)
-    without = _context(credentials, presents_certificate=False)
+    again = known.echo(first.session)
     return Tls(
         version=first.version,
         cipher=first.cipher,
-        refuses_without_certificate=_echo(
-            pair.inner, without, credentials.server.identity.name, None
-        )
-        is None,
-        resumes=again is not None and again.was_reused,
+        refuses_without_certificate=stranger.echo() is None,
+        resumes=again is not None and again.is_resumed,
     )
 
 
 def objections(tls: Tls, *, resumes: bool) -> list[str]:
-    """Return why a candidate does not do the job every candidate is to do; empty: it does."""
+    """Return why a candidate does not do the job every candidate is to do; empty: it does.
+
+    That an inbound hop would resume matters only where it has to: without resumption it is the
+    outbound hop that never offers a session.
+    """
     found = []
     if tls.version != "TLSv1.3":
         found.append(f"speaks {tls.version}, want TLSv1.3")
     if not tls.refuses_without_certificate:
         found.append("serves a client without a certificate")
-    if tls.resumes != resumes:
-        found.append("resumes sessions" if tls.resumes else "does not resume sessions")
+    if resumes and not tls.resumes:
+        found.append("does not resume sessions")
     return found
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class _Echo:
-    version: str
-    cipher: str
-    session: ssl.SSLSession | None
-    was_reused: bool
-
-
-def _context(credentials: Credentials, *, presents_certificate: bool) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(credentials.root)
-    if presents_certificate:
-        context.load_cert_chain(credentials.client.chain, credentials.client.key)
-    return context
-
-
-def _echo(
-    where: Address, context: ssl.SSLContext, name: str, session: ssl.SSLSession | None
-) -> _Echo | None:
-    try:
-        with (
-            socket.create_connection((where.ip, where.port), TIMEOUT_S) as plain,
-            context.wrap_socket(plain, server_hostname=name, session=session) as secure,
-        ):
-            secure.sendall(b"E")
-            if secure.recv(1) != b"E":
-                return None
-            cipher = secure.cipher()
-            return _Echo(
-                version=secure.version() or "",
-                cipher=cipher[0] if cipher else "",
-                session=secure.session,
-                was_reused=bool(secure.session_reused),
-            )
-    except OSError:
-        return None

@@ -108,8 +108,8 @@ def _signal(child: Child, number: signal.Signals) -> None:
         os.killpg(child.process.pid, number)
 
 
-def wait_until_accepting(child: Child, address: Address) -> float:
-    """Wait until ``address`` accepts and return the seconds that took.
+def wait_until_accepting(child: Child, address: Address) -> None:
+    """Wait until ``address`` accepts.
 
     Raises UnreachableError, with the end of the log, when the process ends or START_TIMEOUT_S
     have passed.
@@ -123,7 +123,7 @@ def wait_until_accepting(child: Child, address: Address) -> float:
         with socket.socket() as probe:
             probe.settimeout(1.0)
             if probe.connect_ex((address.ip, address.port)) == 0:
-                return time.monotonic() - began
+                return
         time.sleep(POLL_S)
     raise UnreachableError(f"{child.name} does not accept on {address}: {child.tail()}")
 
@@ -176,11 +176,22 @@ def resident_kib(child: Child) -> int:
     return total
 
 
-def core_ticks(core: int) -> tuple[int, int]:
-    """Return the ticks of a core that were stolen by other machines, and all its ticks."""
+@final
+@dataclass(frozen=True, slots=True)
+class CoreTime:
+    """What a core did since it was started, in ns."""
+
+    passed: int
+    idle: int
+    stolen: int
+    """Taken by other machines on the same hardware."""
+
+
+def core_time(core: int) -> CoreTime:
+    """Return what a core has done (proc_stat(5)); zeros for a core there is not."""
     for line in Path("/proc/stat").read_text().splitlines():
         name, *fields = line.split()
         if name == f"cpu{core}":
-            counted = [int(field) for field in fields[:8]]
-            return counted[7], sum(counted)
-    return 0, 0
+            spent = [int(field) * _TICKS_NS for field in fields[:8]]
+            return CoreTime(sum(spent), spent[3] + spent[4], spent[7])
+    return CoreTime(0, 0, 0)

@@ -82,6 +82,8 @@ class Report:
     rows: tuple[Row, ...]
     steal_percent: Spread | None
     """Of the hops' core, over all measurements: time that other machines took."""
+    others_percent: Spread | None
+    """The same for other processes of this machine."""
     errors: dict[str, int]
     """By candidate: connections that were lost while it was measured."""
     failures: tuple[str, ...]
@@ -124,6 +126,7 @@ def to_json(report: Report) -> dict[str, object]:
         "tls": {name: asdict(tls) for name, tls in report.tls.items()},
         "rows": [_row_json(row) for row in report.rows],
         "steal_percent": _spread_json(report.steal_percent),
+        "others_percent": _spread_json(report.others_percent),
         "errors": report.errors,
         "failures": list(report.failures),
         "absent": list(report.absent),

@@ -15,7 +15,7 @@ from bench.spread import Spread, spread
 from bench.work import BASELINE, SUBJECT, Basis, Target
 
 NOTHING: Final = "-"
-STEAL_WORTH_SAYING: Final = 5.0
+DISTURBANCE_WORTH_SAYING: Final = 5.0
 """Percent of the hops' core."""
 
 
@@ -93,15 +93,16 @@ def _notes(report: Report) -> list[Text]:
             style="dim",
         )
     ]
-    steal = report.steal_percent
-    if steal and steal.maximum >= STEAL_WORTH_SAYING:
-        notes.append(
-            Text(
-                f"other machines took up to {steal.maximum:.0f} % of the hops' core "
-                f"(median {steal.median:.0f} %): trust CPU ratios over rates",
-                style="yellow",
-            )
+    takers = (("machines", report.steal_percent), ("processes", report.others_percent))
+    notes += [
+        Text(
+            f"other {taker} took up to {taken.maximum:.0f} % of the hops' core "
+            f"(median {taken.median:.0f} %): believe CPU ratios before rates",
+            style="yellow",
         )
+        for taker, taken in takers
+        if taken and taken.maximum >= DISTURBANCE_WORTH_SAYING
+    ]
     notes += [
         Text(f"{name}: {count} connections lost", style="yellow")
         for name, count in report.errors.items()

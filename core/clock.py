@@ -30,3 +30,8 @@ class SystemClock:
     def monotonic(self) -> float:
         """Return seconds since some fixed moment; never goes back."""
         return time.monotonic()
+
+
+def utc_text(seconds: float) -> str:
+    """Return seconds since the epoch as people and logs read them: ``2026-01-31T09:30:00Z``."""
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -105,18 +105,20 @@ def parse_roots(pem: bytes, source: str) -> tuple[frozenset[bytes], list[str]]:
     if len(distinct) > MAX_ROOTS:
         raise IdentityError(f"{source} holds {len(distinct)} roots; {MAX_ROOTS} at most are used")
     store = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    for number, der in enumerate(distinct, start=1):
-        authorities = store.cert_store_stats()["x509_ca"]
+    unparsable = set()
+    for der in distinct:
         try:
             store.load_verify_locations(cadata=der)
         except (ssl.SSLError, ValueError):
-            problems.append(f"{source}: certificate {number} cannot be parsed")
-            continue
-        if store.cert_store_stats()["x509_ca"] == authorities:
-            problems.append(f"{source}: certificate {number} is no certificate authority")
-    # OpenSSL's own encoding is what a verified chain is compared with; a block with bytes after
-    # its certificate was reported above and is not among them.
-    return frozenset(store.get_ca_certs(binary_form=True)) & frozenset(distinct), problems
+            unparsable.add(der)
+    # OpenSSL lists authorities only, in its own encoding, which a verified chain's root will be
+    # compared in: a block with bytes after its certificate is not among them.
+    usable = frozenset(store.get_ca_certs(binary_form=True)) & frozenset(distinct)
+    for number, der in enumerate(distinct, start=1):
+        if der not in usable:
+            fault = "cannot be parsed" if der in unparsable else "is no certificate authority"
+            problems.append(f"{source}: certificate {number} {fault}")
+    return usable, problems
 
 
 def _load_bundle(path: Path, problems: list[str]) -> frozenset[bytes]:

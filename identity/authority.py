@@ -34,7 +34,7 @@ from identity.issuer import (
 from identity.key import create_key, write_key
 from identity.name import Identity, WorkloadName, is_label, is_trust_domain, parse_identity
 from identity.pem import join_pem
-from identity.token import SECRET_BYTES, create_token, read_token
+from identity.token import SECRET_BYTES, create_token
 
 DEFAULT_TRUST_DOMAIN: Final = "cluster.local"
 DEFAULT_CONTROL_NAMESPACE: Final = "linkerd"
@@ -121,11 +121,11 @@ class Authority:
 
     def create_token(self, identity: Identity, expires: int = 0) -> str:
         """Return a workload token; ``expires`` in seconds since 1970, 0 for never."""
-        return create_token(read_private(self.token_secret), identity, expires)
+        return create_token(self.load_token_secret(), identity, expires)
 
-    def read_token(self, token: bytes, now: float) -> Identity:
-        """Return the identity that ``token`` proves. Raises IdentityError."""
-        return read_token(read_private(self.token_secret), token, now)
+    def load_token_secret(self) -> bytes:
+        """Read the secret of workload tokens. Raises IdentityError."""
+        return read_private(self.token_secret)
 
 
 def init_authority(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from core.errors import IdentityError
 
@@ -24,20 +24,20 @@ def read_bounded(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     return _read(_open(path), path, limit)
 
 
-def open_private(path: Path) -> int:
-    """Open a private key for reading and return its descriptor, which the caller closes.
+def open_private(path: Path) -> BinaryIO:
+    """Open a private key for reading; the caller closes it.
 
     Raises IdentityError when anybody but the owner may touch the file.
     """
-    descriptor = _open(path)
-    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    file = _open(path)
+    mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     if mode & 0o077:
-        os.close(descriptor)
+        file.close()
         raise IdentityError(
             f"{path} has mode {mode:04o}; a private key must be its owner's alone",
             hint=f"chmod 600 {path}",
         )
-    return descriptor
+    return file
 
 
 def read_private(path: Path, limit: int = MAX_KEY_BYTES) -> bytes:
@@ -79,7 +79,7 @@ def make_directory(path: Path, mode: int = 0o755) -> None:
         raise _cannot("make", path, error) from error
 
 
-def _open(path: Path) -> int:
+def _open(path: Path) -> BinaryIO:
     try:
         # Non-blocking: a FIFO under this name must not hold us up before it is refused.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -88,11 +88,11 @@ def _open(path: Path) -> int:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise IdentityError(f"{path} is not a regular file")
-    return descriptor
+    return os.fdopen(descriptor, "rb")
 
 
-def _read(descriptor: int, path: Path, limit: int) -> bytes:
-    with os.fdopen(descriptor, "rb") as file:
+def _read(file: BinaryIO, path: Path, limit: int) -> bytes:
+    with file:
         try:
             data = file.read(limit + 1)
         except OSError as error:
@@ -103,8 +103,8 @@ def _read(descriptor: int, path: Path, limit: int) -> bytes:
 
 
 def _write_draft(path: Path, data: bytes, mode: int) -> Path:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    draft.unlink(missing_ok=True)
+    # Several sidecars may share a directory, each of them process 1 of its own container.
+    draft = path.with_name(f".{path.name}.{os.urandom(6).hex()}.draft")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
@@ -113,6 +113,7 @@ def _write_draft(path: Path, data: bytes, mode: int) -> Path:
             file.flush()
             os.fsync(descriptor)
     except OSError as error:
+        draft.unlink(missing_ok=True)
         raise _cannot("write", path, error) from error
     return draft
 

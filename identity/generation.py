@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, final
 
+from core.clock import utc_text
 from core.errors import IdentityError
 from identity.anchors import Anchors
 from identity.files import open_private
@@ -124,8 +125,8 @@ def build_generation(
 def _check(proof: Proof, anchors: Anchors, identity: Identity, now: float) -> None:
     if not proof.not_before <= now < proof.not_after:
         raise IdentityError(
-            f"the certificate of {identity} is valid from {proof.not_before:.0f} to "
-            f"{proof.not_after:.0f}, in seconds since 1970; now is {now:.0f}"
+            f"the certificate of {identity} is valid from {utc_text(proof.not_before)} to "
+            f"{utc_text(proof.not_after)}; now is {utc_text(now)}"
         )
     if not anchors.vouches(proof.root, anchors.own_domain):
         raise IdentityError(
@@ -143,27 +144,25 @@ def _build_contexts(
 ) -> tuple[ssl.SSLContext, ssl.SSLContext, ssl.SSLContext, ssl.SSLContext]:
     # OpenSSL takes paths only. The chain goes through memory; the key through the descriptor
     # whose permissions were looked at, so that no other file can take its place in between.
-    key = open_private(key_path)
-    try:
-        memory = os.memfd_create("chain", os.MFD_CLOEXEC)
+    with (
+        open_private(key_path) as key,
+        os.fdopen(os.memfd_create("chain", os.MFD_CLOEXEC), "wb") as memory,
+    ):
+        memory.write(join_pem(chain))
+        memory.flush()
+        paths = f"/proc/self/fd/{memory.fileno()}", f"/proc/self/fd/{key.fileno()}"
+        union = anchors.union
         try:
-            _write_all(memory, join_pem(chain))
-            paths = f"/proc/self/fd/{memory}", f"/proc/self/fd/{key}"
-            union = anchors.union
             return (
                 _server_context(paths, union, direct=False),
                 _server_context(paths, union, direct=True),
                 _client_context(paths, union, direct=False),
                 _client_context(paths, union, direct=True),
             )
-        finally:
-            os.close(memory)
-    except ssl.SSLError as error:
-        raise IdentityError(
-            f"the certificate and the key {key_path} are of no use together: {error.reason}"
-        ) from error
-    finally:
-        os.close(key)
+        except ssl.SSLError as error:
+            raise IdentityError(
+                f"the certificate and the key {key_path} are of no use together: {error.reason}"
+            ) from error
 
 
 def _server_context(paths: tuple[str, str], union: bytes, *, direct: bool) -> ssl.SSLContext:
@@ -197,9 +196,3 @@ def _equip(context: ssl.SSLContext, paths: tuple[str, str], union: bytes, *, dir
 def _no_password() -> str:
     # Without this OpenSSL would ask the terminal for an encrypted key's password, and wait.
     return ""
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]

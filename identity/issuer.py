@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from core.clock import utc_text
 from core.errors import IdentityError
 from identity.anchors import Anchors
 from identity.csr import read_csr, san_of, subject_of
@@ -72,6 +73,8 @@ class Issuer:
             )
         if certificates[0].public_key() != key.public_key():
             raise IdentityError("the issuer's key does not match its certificate")
+        if not _is_authority(certificates[0]):
+            raise IdentityError("the issuer's certificate is no certificate authority's")
         if lifetime <= timedelta() or skew < timedelta():
             raise IdentityError("a leaf's lifetime has to be positive, the skew not negative")
         self._certificates = tuple(certificates)
@@ -147,8 +150,8 @@ class Issuer:
         for certificate, above in itertools.pairwise(self._certificates):
             if not _is_issued_by(certificate, above):
                 raise IdentityError("the issuer's chain is out of order: leaf side first, no root")
-        roots = [x509.load_der_x509_certificate(root) for root in anchors.roots[anchors.own_domain]]
-        fitting = [root for root in roots if _is_issued_by(self._certificates[-1], root)]
+        roots = map(_try_certificate, anchors.roots[anchors.own_domain])
+        fitting = [root for root in roots if root and _is_issued_by(self._certificates[-1], root)]
         if not fitting:
             raise IdentityError(
                 f"the issuer does not hang on any trust anchor of {anchors.own_domain}"
@@ -185,13 +188,12 @@ def read_chain(path: Path) -> list[x509.Certificate]:
 
 def check_validity(certificate: x509.Certificate, now: float) -> None:
     """Raise IdentityError unless ``certificate`` is in force at ``now``."""
-    begins = certificate.not_valid_before_utc
-    ends = certificate.not_valid_after_utc
-    if not begins.timestamp() <= now < ends.timestamp():
+    begins = certificate.not_valid_before_utc.timestamp()
+    ends = certificate.not_valid_after_utc.timestamp()
+    if not begins <= now < ends:
         raise IdentityError(
             f"{certificate.subject.rfc4514_string() or 'a certificate'} is valid from "
-            f"{begins:%Y-%m-%d %H:%M:%S} to {ends:%Y-%m-%d %H:%M:%S} UTC; now is "
-            f"{_moment(now):%Y-%m-%d %H:%M:%S}"
+            f"{utc_text(begins)} to {utc_text(ends)}; now is {utc_text(now)}"
         )
 
 
@@ -246,11 +248,20 @@ def _try_certificate(der: bytes) -> x509.Certificate | None:
 
 def _is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
-        constraints = authority.extensions.get_extension_for_class(x509.BasicConstraints).value
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+    except (ValueError, TypeError, InvalidSignature):
         return False
-    return constraints.ca
+    return _is_authority(authority)
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        extensions = certificate.extensions
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return False
+    usages = [each.value for each in extensions if isinstance(each.value, x509.KeyUsage)]
+    return constraints.ca and all(usage.key_cert_sign for usage in usages)
 
 
 def _authority_key(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:

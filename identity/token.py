@@ -14,6 +14,7 @@ import hashlib
 import hmac
 from typing import Final
 
+from core.clock import utc_text
 from core.errors import IdentityError
 from identity.name import Identity, parse_identity
 
@@ -48,7 +49,9 @@ def read_token(secret: bytes, token: bytes, now: float) -> Identity:
     name, _, end = payload.decode().partition("\n")
     expires = int(end)
     if expires and now >= expires:
-        raise IdentityError(f"the token of {name} ended at {expires}; now is {now:.0f}")
+        raise IdentityError(
+            f"the token of {name} ended at {utc_text(expires)}; now is {utc_text(now)}"
+        )
     return parse_identity(name)
 
 
@@ -63,6 +66,9 @@ def _encode(data: bytes) -> str:
 
 
 def _decode(text: bytes) -> bytes:
-    # altchars and validate: the plain form skips over characters it does not know, so that many
-    # texts would be one token.
-    return base64.b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    # The plain form skips over characters it does not know and ignores spare bits at the end, so
+    # that many texts would be one token.
+    data = base64.b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if _encode(data).encode() != text:
+        raise binascii.Error("spare bits are set")
+    return data

@@ -53,7 +53,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     )
     if not missing:
         return
-    reason = f"needs {', '.join(missing)}"
+    reason = f"{item.location[0]} needs {', '.join(missing)}"
     if IS_CI:
         pytest.fail(f"{reason}: compulsory in CI", pytrace=False)
     pytest.skip(reason)

@@ -52,12 +52,27 @@ def say_version(runtime: Runtime) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_what_everyone_can_run_is_left_where_it_is(tmp_path: Path) -> None:
-    """No copy, no note, where the installation is open to all."""
-    runtime = find_runtime(UID, tmp_path)
-    assert (runtime.interpreter, runtime.note) == (sys.executable, "")
-    assert list(tmp_path.iterdir()) == []
-    assert say_version(runtime).returncode == 0
+def test_what_everyone_can_run_is_left_where_it_is(place: Path) -> None:
+    """No copy, no note, where the installation is open to all: as the copy of a closed one is."""
+    everyones = find_runtime(UID, place / "staging")
+    unused = place / "unused"
+    ask = (
+        "import pathlib, cli.demo.runtime\n"
+        f"print(cli.demo.runtime.find_runtime({UID}, pathlib.Path({str(unused)!r})))"
+    )
+    done = subprocess.run(
+        [everyones.interpreter, "-c", ask],
+        env=everyones.environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    as_it_is = Runtime(everyones.interpreter, everyones.packages)
+    assert done.stdout == f"{as_it_is}\n"
+    assert not unused.exists()
+    assert say_version(everyones).returncode == 0
 
 
 def test_an_installation_below_a_closed_home_is_copied(private: Path, place: Path) -> None:

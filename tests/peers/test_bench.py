@@ -12,27 +12,28 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.candidate import Candidate, Hop, Pair, Side, Stage, start_pair
-from bench.certificate import Credentials, make_credentials
+from bench.candidate import Candidate, Greeting, Hop, Stage, plan_hops, start_hop, start_pair
+from bench.certificate import Leaf, make_credentials
 from bench.haproxy import Haproxy
 from bench.loadtool import start_backend
 from bench.nginx import Nginx
 from bench.place import pick_cores, reserve_addresses
 from bench.probe import objections, probe
-from bench.process import Processes, wait_until_accepting
+from bench.process import Processes
+from bench.sidecar import Pillion
 from discovery.model import Address
 from tests.support.processes import processes_marked, wait_until
 
 ROOT = Path(__file__).parents[2]
 MARK = "PILLION_BENCH_TEST"
 pytestmark = [pytest.mark.slow, pytest.mark.needs("gcc", "setpriv", "taskset")]
-PEERS = [
+CANDIDATES = [
+    pytest.param(Pillion(), id="pillion"),
     pytest.param(Haproxy(), marks=pytest.mark.needs("haproxy"), id="haproxy"),
     pytest.param(Nginx(), marks=pytest.mark.needs("nginx"), id="nginx"),
 ]
@@ -60,31 +61,43 @@ def echo(address: Address) -> bytes:
 
 
 @contextmanager
-def far_side(credentials: Credentials, address: Address) -> Iterator[list[bool]]:
+def inbound_double(hop: Hop, leaf: Leaf, greeting: Greeting) -> Iterator[list[bool]]:
     """Stand in for an inbound hop: echo one byte; yield, by connection, whether it was resumed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(credentials.server.chain, credentials.server.key)
-    context.load_verify_locations(credentials.root)
+    context.load_cert_chain(leaf.chain, leaf.key)
+    context.load_verify_locations(hop.credentials.root)
     context.verify_mode = ssl.CERT_REQUIRED
+    if greeting.protocol:
+        context.set_alpn_protocols([greeting.protocol])
     resumed: list[bool] = []
-    with socket.create_server((address.ip, address.port)) as listener:
+    wanted = greeting.first + b"E"
 
-        def serve() -> None:
-            while True:
-                try:
-                    plain, _ = listener.accept()
-                except OSError:
-                    return
-                plain.settimeout(5)
-                try:
-                    with context.wrap_socket(plain, server_side=True) as secure:
-                        if data := secure.recv(1):
-                            resumed.append(bool(secure.session_reused))
-                            secure.sendall(data)
-                            secure.recv(1)
-                except OSError:
-                    plain.close()
+    def answer(secure: ssl.SSLSocket) -> None:
+        received = b""
+        while len(received) < len(wanted):
+            data = secure.recv(len(wanted) - len(received))
+            if not data:
+                return
+            received += data
+        assert received == wanted
+        resumed.append(bool(secure.session_reused))
+        secure.sendall(b"E")
+        secure.recv(1)
 
+    def serve() -> None:
+        while True:
+            try:
+                plain, _ = listener.accept()
+            except OSError:
+                return
+            plain.settimeout(5)
+            try:
+                with context.wrap_socket(plain, server_side=True) as secure:
+                    answer(secure)
+            except OSError:
+                plain.close()
+
+    with socket.create_server((hop.inner.ip, hop.inner.port)) as listener:
         thread = threading.Thread(target=serve)
         thread.start()
         yield resumed
@@ -93,61 +106,51 @@ def far_side(credentials: Credentials, address: Address) -> Iterator[list[bool]]
         assert not thread.is_alive()
 
 
-def start_outbound(candidate: Candidate, stage: Stage, hop: Hop) -> None:
-    """Start an outbound hop by itself."""
-    directory = stage.directory / "outbound"
-    directory.mkdir()
-    command = candidate.command(hop, directory)
-    child = stage.processes.start("outbound", command, stage.cores.hops)
-    wait_until_accepting(child, hop.listen)
-
-
-@pytest.mark.parametrize("candidate", PEERS)
+@pytest.mark.parametrize("candidate", CANDIDATES)
 @pytest.mark.parametrize("resumes", [True, False])
 def test_a_pair_carries_bytes_over_verified_tls(
     stage: Stage, candidate: Candidate, resumes: bool
 ) -> None:
-    """Echo through both hops; TLS 1.3; no client without certificate; sessions as asked."""
-    pair: Pair = start_pair(candidate, stage, resumes=resumes)
+    """Echo through both hops; TLS 1.3; no client without certificate; sessions if asked."""
+    pair = start_pair(candidate, stage, resumes=resumes)
     assert echo(pair.entry) == b"E"
     assert objections(probe(pair, stage.credentials), resumes=resumes) == []
 
 
-@pytest.mark.parametrize("candidate", PEERS)
+@pytest.mark.parametrize("candidate", CANDIDATES)
 @pytest.mark.parametrize("resumes", [True, False])
 def test_an_outbound_hop_resumes_only_when_asked_to(
     stage: Stage, candidate: Candidate, resumes: bool
 ) -> None:
     """Looked at from the far side: the second connection on."""
-    entry, inner = reserve_addresses(2)
-    with far_side(stage.credentials, inner) as resumed:
-        start_outbound(
-            candidate, stage, Hop(Side.OUTBOUND, entry, inner, stage.credentials, resumes)
-        )
-        assert [echo(entry) for _ in range(3)] == [b"E"] * 3
-        assert resumed[1:] == [resumes] * 2
+    _, hop = plan_hops(stage, resumes=resumes)
+    leaf, greeting = stage.credentials.server, candidate.greeting(stage.backend)
+    with inbound_double(hop, leaf, greeting) as resumed:
+        start_hop(candidate, stage, hop)
+        assert [echo(hop.entry) for _ in range(4)] == [b"E"] * 4
+        assert resumed[-3:] == [resumes] * 3
 
 
-@pytest.mark.parametrize("candidate", PEERS)
+@pytest.mark.parametrize("candidate", CANDIDATES)
 def test_an_outbound_hop_refuses_a_server_of_another_name(
     stage: Stage, candidate: Candidate
 ) -> None:
     """The chain is good; the name is the client's."""
-    entry, inner = reserve_addresses(2)
-    credentials = replace(stage.credentials, server=stage.credentials.client)
-    with far_side(credentials, inner) as resumed:
-        hop = Hop(Side.OUTBOUND, entry, inner, stage.credentials, resumes=False)
-        start_outbound(candidate, stage, hop)
-        assert echo(entry) == b""
+    _, hop = plan_hops(stage, resumes=False)
+    leaf, greeting = stage.credentials.client, candidate.greeting(stage.backend)
+    with inbound_double(hop, leaf, greeting) as resumed:
+        start_hop(candidate, stage, hop)
+        assert echo(hop.entry) == b""
         assert resumed == []
 
 
 def bench(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """Start the bench."""
+    """Start the bench, which is run from the checkout whatever else is under test."""
+    inherited = {name: each for name, each in os.environ.items() if name != "PYTHONSAFEPATH"}
     return subprocess.Popen(
         [sys.executable, "-m", "bench", *arguments],
         cwd=ROOT,
-        env=os.environ | environment,
+        env=inherited | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

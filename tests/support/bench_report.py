@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.footprint import Footprint, footprint_rows
 from bench.loadtool import LoadResult
-from bench.measure import Findings, Sample, rows_of
+from bench.measure import Disturbance, Findings, Sample, rows_of
 from bench.probe import Tls
 from bench.result import Report, Settings
 from bench.spread import Spread
@@ -20,7 +20,8 @@ def mk_result(
 
 def mk_sample(*, size: int = 0, operations: int = 0, cost: float = 2.0, errors: int = 0) -> Sample:
     """Return one measurement."""
-    return Sample(mk_result(size=size, operations=operations, errors=errors), cost, 0.0)
+    result = mk_result(size=size, operations=operations, errors=errors)
+    return Sample(result, cost, Disturbance(0.0, 0.0))
 
 
 def mk_report(*, pillion: float | None = 1.0, failures: tuple[str, ...] = ()) -> Report:
@@ -49,6 +50,7 @@ def mk_report(*, pillion: float | None = 1.0, failures: tuple[str, ...] = ()) ->
         tls={"haproxy": Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", True, False)},
         rows=tuple(rows),
         steal_percent=Spread(1.0, 0.0, 12.0),
+        others_percent=Spread(2.0, 0.0, 4.9),
         errors=findings.errors,
         failures=failures,
         absent=(),

@@ -12,7 +12,16 @@ from bench.haproxy import haproxy_configuration
 from bench.nginx import nginx_configuration, stream_module
 from discovery.model import Address
 
-LISTEN, FORWARD = Address("127.9.9.1", 4140), Address("127.9.9.2", 4143)
+ENTRY, INNER, BACKEND = (
+    Address("127.9.9.1", 4140),
+    Address("127.9.9.2", 4143),
+    Address("127.9.9.2", 8080),
+)
+
+
+def mk_hop(side: Side, credentials: Credentials, resumes: bool) -> Hop:
+    """Return a hop between the addresses above."""
+    return Hop(side, ENTRY, INNER, BACKEND, credentials, resumes)
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +46,14 @@ def test_haproxy_verifies_both_sides_and_the_servers_name(
     credentials: Credentials, resumes: bool
 ) -> None:
     """One thread; sessions are kept on both sides or on neither."""
-    inbound = lines(haproxy_configuration(Hop(Side.INBOUND, LISTEN, FORWARD, credentials, resumes)))
-    outbound = lines(
-        haproxy_configuration(Hop(Side.OUTBOUND, LISTEN, FORWARD, credentials, resumes))
-    )
+    inbound = lines(haproxy_configuration(mk_hop(Side.INBOUND, credentials, resumes)))
+    outbound = lines(haproxy_configuration(mk_hop(Side.OUTBOUND, credentials, resumes)))
     name = credentials.server.identity.name
     trust = f"verify required ca-file {credentials.root}"
     suffix = "" if resumes else " no-ssl-reuse"
-    assert f"bind {LISTEN} ssl crt {credentials.server.bundle} {trust}" in inbound
+    assert f"bind {INNER} ssl crt {credentials.server.bundle} {trust}" in inbound
     assert (
-        f"server next {FORWARD} ssl crt {credentials.client.bundle} {trust} "
+        f"server next {INNER} ssl crt {credentials.client.bundle} {trust} "
         f"verifyhost {name} sni str({name}){suffix}"
     ) in outbound
     for text in (inbound, outbound):
@@ -60,26 +67,20 @@ def test_nginx_verifies_both_sides_and_the_servers_name(
     credentials: Credentials, tmp_path: Path, resumes: bool, switch: str
 ) -> None:
     """One worker; sessions are kept on both sides or on neither."""
-    inbound = lines(
-        nginx_configuration(
-            Hop(Side.INBOUND, LISTEN, FORWARD, credentials, resumes), tmp_path, None
-        )
-    )
+    inbound = lines(nginx_configuration(mk_hop(Side.INBOUND, credentials, resumes), tmp_path, None))
     outbound = lines(
-        nginx_configuration(
-            Hop(Side.OUTBOUND, LISTEN, FORWARD, credentials, resumes), tmp_path, None
-        )
+        nginx_configuration(mk_hop(Side.OUTBOUND, credentials, resumes), tmp_path, None)
     )
-    assert {f"listen {LISTEN} ssl;", "ssl_verify_client on;"} <= set(inbound)
+    assert {f"listen {INNER} ssl;", "ssl_verify_client on;"} <= set(inbound)
     assert f"ssl_session_tickets {switch};" in inbound
     assert {
         "proxy_ssl_verify on;",
         f"proxy_ssl_name {credentials.server.identity.name};",
         f"proxy_ssl_session_reuse {switch};",
     } <= set(outbound)
-    for text in (inbound, outbound):
+    for text, forward in ((inbound, BACKEND), (outbound, INNER)):
         assert "worker_processes 1;" in text
-        assert f"proxy_pass {FORWARD};" in text
+        assert f"proxy_pass {forward};" in text
 
 
 def test_the_stream_module_is_loaded_where_nginx_keeps_modules(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bench.footprint import Footprint, footprint_rows
-from bench.measure import Findings, rows_of
+from bench.measure import Disturbance, Findings, disturbance, rows_of
+from bench.process import CoreTime
 from bench.work import WORKS
 from tests.support.bench_report import mk_sample
 
@@ -56,3 +57,16 @@ def test_a_footprint_that_failed_leaves_a_gap() -> None:
         (0.0, None),
         (60.0, None),
     ]
+
+
+def test_what_neither_idled_nor_was_stolen_nor_was_ours_went_to_others() -> None:
+    """Of 1,000 ns: 100 stolen, 200 idle, 600 ours."""
+    before = CoreTime(passed=5_000, idle=1_000, stolen=10)
+    after = CoreTime(passed=6_000, idle=1_200, stolen=110)
+    assert disturbance(before, after, 600) == Disturbance(steal=10.0, others=10.0)
+
+
+def test_ticks_too_coarse_for_the_difference_mean_nobody_else() -> None:
+    """Never less than nothing, and no division by zero."""
+    nothing = CoreTime(passed=0, idle=0, stolen=0)
+    assert disturbance(nothing, nothing, 600) == Disturbance(steal=0.0, others=0.0)

@@ -11,8 +11,9 @@ import pytest
 
 from bench.place import reserve_addresses
 from bench.process import (
+    CoreTime,
     Processes,
-    core_ticks,
+    core_time,
     cpu_ns,
     family,
     resident_kib,
@@ -90,9 +91,10 @@ def test_cpu_time_and_memory_are_those_of_the_whole_family(tmp_path: Path) -> No
         assert resident_kib(child) > 500
 
 
-def test_a_core_has_ticks_and_an_unknown_one_none() -> None:
-    """Stolen ticks are part of all."""
-    stolen, passed = core_ticks(CORE)
-    assert 0 <= stolen <= passed
-    assert passed > 0
-    assert core_ticks(100_000) == (0, 0)
+def test_a_core_has_time_and_an_unknown_one_none() -> None:
+    """Idle and stolen time are part of what passed."""
+    seen = core_time(CORE)
+    assert seen.passed > 0
+    assert min(seen.idle, seen.stolen) >= 0
+    assert seen.idle + seen.stolen <= seen.passed
+    assert core_time(100_000) == CoreTime(0, 0, 0)

@@ -81,7 +81,7 @@ def test_the_json_has_exactly_the_keys_of_its_schema() -> None:
     assert data["schema"] == 1
     assert set(data) == {
         *("schema", "taken", "settings", "versions", "machine", "tls", "rows"),
-        *("steal_percent", "errors", "failures", "absent"),
+        *("steal_percent", "others_percent", "errors", "failures", "absent"),
     }
     assert set(data["rows"][0]) == {
         *("work", "metric", "title", "unit", "is_higher_better", "target", "holds", "results"),

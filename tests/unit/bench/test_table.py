@@ -67,7 +67,8 @@ def test_without_pillion_the_peers_are_compared_and_no_verdict_is_given() -> Non
 
 
 def test_what_disturbed_the_run_is_said_below_the_table() -> None:
-    """Steal, and what could not be run."""
+    """Steal, other processes if they took much, and what could not be run."""
     text = "\n".join(shown(mk_report(failures=("nginx: gone",))))
-    assert "up to 12 % of the hops' core" in text
+    assert "other machines took up to 12 % of the hops' core" in text
+    assert "other processes" not in text
     assert "failed: nginx: gone" in text

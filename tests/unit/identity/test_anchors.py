@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import base64
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from core.errors import IdentityError
+from identity.anchors import MAX_DOMAINS, MAX_ROOTS, Anchors, load_anchors, parse_roots
+from identity.files import MAX_FILE_BYTES
+from identity.issuer import ROOT_LIFETIME, create_authority
+from identity.key import create_key
+from identity.name import parse_identity
+from identity.pem import join_pem
+from tests.authority import Mesh
+
+GARBAGE = join_pem([b"garbage"])
+KEY = create_key()
+
+
+def _root(number: int = 0) -> bytes:
+    made = create_authority("root", KEY, lifetime=ROOT_LIFETIME, now=1_700_000_000 + number)
+    return made.public_bytes(Encoding.DER)
+
+
+def test_bundles_are_read_by_trust_domain(mesh: Mesh, foreign: Mesh, tmp_path: Path) -> None:
+    """One file a domain, named after it; other files and hidden ones are left alone."""
+    (tmp_path / "cluster.local.pem").write_bytes(join_pem([mesh.root]))
+    (tmp_path / "west.example.pem").write_bytes(join_pem([foreign.root]))
+    (tmp_path / "README").write_text("hello")
+    (tmp_path / "..2026.pem").write_bytes(GARBAGE)
+    anchors = load_anchors(tmp_path, "Cluster.Local")
+    assert anchors == Anchors(
+        "cluster.local",
+        {
+            "cluster.local": frozenset({mesh.root}),
+            "west.example": frozenset({foreign.root}),
+        },
+    )
+    assert anchors.problems == ()
+    assert anchors.vouches(mesh.root, "cluster.local")
+    assert not anchors.vouches(mesh.root, "west.example")
+    assert not anchors.vouches(mesh.root, "unknown.example")
+    assert anchors.domain_of(parse_identity("spiffe://west.example/a")) == "west.example"
+    assert anchors.domain_of(parse_identity("plain.test")) == "cluster.local"
+    assert anchors.domain_of(None) == "cluster.local"
+
+
+def test_a_configmap_s_links_are_followed(mesh: Mesh, tmp_path: Path) -> None:
+    """A mounted ConfigMap is a directory of links into a hidden version."""
+    version = tmp_path / "..2026_01_01"
+    version.mkdir()
+    (version / "cluster.local.pem").write_bytes(join_pem([mesh.root]))
+    (tmp_path / "..data").symlink_to(version.name)
+    (tmp_path / "cluster.local.pem").symlink_to("..data/cluster.local.pem")
+    assert load_anchors(tmp_path, "cluster.local").roots["cluster.local"] == {mesh.root}
+
+
+def test_unusable_certificates_are_left_out_and_named(mesh: Mesh, tmp_path: Path) -> None:
+    """One broken certificate does not take the good ones with it."""
+    leaf = mesh.leaf(mesh.identity("shop/web"), tmp_path / "leaf").leaf
+    long = base64.b64encode(mesh.root + b"tail")
+    tail = b"-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n" % long
+    odd = b"-----BEGIN CERTIFICATE-----\nA===\n-----END CERTIFICATE-----\n"
+    cut = b"-----BEGIN CERTIFICATE-----\nAAAA"
+    pem = b"a comment\n" + GARBAGE + tail + join_pem([leaf, mesh.root, mesh.root]) + odd + cut
+    roots, problems = parse_roots(pem, "bundle")
+    assert roots == {mesh.root}
+    assert problems == [
+        "bundle: 2 PEM blocks cannot be decoded",
+        "bundle: certificate 1 cannot be parsed",
+        "bundle: certificate 2 cannot be parsed",
+        "bundle: certificate 3 is no certificate authority",
+    ]
+
+
+def test_two_roots_of_equal_subject_are_two(mesh: Mesh) -> None:
+    """They differ in their keys; in a rotation both are needed."""
+    other = _root()
+    roots, problems = parse_roots(join_pem([mesh.root, other, _root(1)]), "bundle")
+    assert len(roots) == 3
+    assert problems == []
+
+
+def _missing(path: Path) -> None:
+    path.unlink()
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(GARBAGE)
+
+
+def _too_long(path: Path) -> None:
+    path.write_bytes(path.read_bytes().ljust(MAX_FILE_BYTES + 1))
+
+
+def _too_many(path: Path) -> None:
+    path.write_bytes(join_pem(_root(number) for number in range(MAX_ROOTS + 1)))
+
+
+def _directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [_missing, _empty, _garbage, _too_long, _too_many, _directory])
+def test_our_own_bundle_has_to_be_usable(
+    mesh: Mesh, foreign: Mesh, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    """Ours broken is an error; a linked domain's is a problem, and the rest goes on."""
+    own, linked = tmp_path / "cluster.local.pem", tmp_path / "west.example.pem"
+    own.write_bytes(join_pem([mesh.root]))
+    linked.write_bytes(join_pem([foreign.root]))
+    spoil(linked)
+    anchors = load_anchors(tmp_path, "cluster.local")
+    assert set(anchors.roots) == {"cluster.local"}
+    assert bool(anchors.problems) == (spoil not in (_missing, _empty))
+    spoil(own)
+    with pytest.raises(IdentityError, match=r"cluster\.local"):
+        load_anchors(tmp_path, "cluster.local")
+
+
+def test_bounds_hold_at_and_past_them(mesh: Mesh, tmp_path: Path) -> None:
+    """As many roots, bytes and domains as stated, and one more."""
+    roots, _ = parse_roots(join_pem(_root(number) for number in range(MAX_ROOTS)), "bundle")
+    assert len(roots) == MAX_ROOTS
+    own = tmp_path / "cluster.local.pem"
+    own.write_bytes(join_pem([mesh.root]).ljust(MAX_FILE_BYTES))
+    for number in range(MAX_DOMAINS - 1):
+        (tmp_path / f"d{number:03}.example.pem").write_bytes(join_pem([mesh.root]))
+    anchors = load_anchors(tmp_path, "cluster.local")
+    assert len(anchors.roots) == MAX_DOMAINS
+    assert anchors.problems == ()
+    (tmp_path / "e.example.pem").write_bytes(join_pem([mesh.root]))
+    anchors = load_anchors(tmp_path, "cluster.local")
+    assert len(anchors.roots) == MAX_DOMAINS
+    assert len(anchors.problems) == 1
+    assert "e.example" in anchors.problems[0]
+
+
+def test_the_union_holds_every_root_once(mesh: Mesh, foreign: Mesh) -> None:
+    """Clusters may share a root; OpenSSL is given it once."""
+    anchors = Anchors(
+        "a.test",
+        {
+            "a.test": frozenset({mesh.root, foreign.root}),
+            "b.test": frozenset({mesh.root}),
+        },
+    )
+    assert anchors.union in {mesh.root + foreign.root, foreign.root + mesh.root}
+
+
+@pytest.mark.parametrize("domain", ["", "../etc", "a b", "x" * 300])
+def test_a_trust_domain_is_a_name_and_no_path(tmp_path: Path, domain: str) -> None:
+    """The file's name is made from it."""
+    with pytest.raises(IdentityError, match="trust domain"):
+        load_anchors(tmp_path, domain)
+
+
+def test_a_file_not_named_after_a_domain_is_reported(mesh: Mesh, tmp_path: Path) -> None:
+    """A bundle under a wrong name would silently be trusted by nobody."""
+    (tmp_path / "cluster.local.pem").write_bytes(join_pem([mesh.root]))
+    (tmp_path / "West Example.pem").write_bytes(join_pem([mesh.root]))
+    anchors = load_anchors(tmp_path, "cluster.local")
+    assert set(anchors.roots) == {"cluster.local"}
+    assert anchors.problems == ("West Example.pem is not named after a trust domain",)
+
+
+@pytest.mark.needs("openssl")
+def test_openssl_reads_the_pem_that_we_write(mesh: Mesh) -> None:
+    """An independent reader finds the same certificate."""
+    done = subprocess.run(
+        ["openssl", "x509", "-outform", "DER"],
+        input=join_pem([mesh.root]),
+        capture_output=True,
+        check=True,
+        timeout=30,
+    )
+    assert done.stdout == mesh.root
