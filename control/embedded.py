@@ -32,7 +32,7 @@ from resources.document import Problem
 from resources.kind import ObjectKey
 from resources.pod import Pod
 from resources.sources.directory import DirectorySource, Scan
-from resources.workload import ZONE_LABEL
+from resources.workload import ZONE_LABEL, Workload
 
 SLICE_S: Final = 0.01
 """How long manifests are read before others may run."""
@@ -83,6 +83,11 @@ class EmbeddedControl:
     def own_pod(self) -> Pod | None:
         """Our pod as last seen; None before its manifest was."""
         return self._own
+
+    @property
+    def own_workload(self) -> Workload | None:
+        """Our pod with what decides about it now; None before its manifest was seen."""
+        return None if self._own is None else self._index.workload(self._own)
 
     def inbound(self, port: int) -> Watch[ServerPolicy]:
         """Return the live policy of one of our ports."""

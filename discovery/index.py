@@ -16,6 +16,8 @@ from discovery.profile import profile_of
 from discovery.resolve import ANYWHERE, Viewpoint, resolve
 from discovery.store import Change, Lookup, Store, Tag
 from resources.kind import ObjectKey, Resource
+from resources.pod import Pod
+from resources.workload import Workload
 
 _VIEWPOINT: Final[Tag] = ("viewpoint", "", "")
 
@@ -41,6 +43,10 @@ class Index:
     def get(self, key: ObjectKey) -> Resource | None:
         """Return an object of a kind that discovery reads."""
         return self._store.get(key)
+
+    def workload(self, pod: Pod) -> Workload:
+        """Return ``pod`` with what else decides about it now."""
+        return Lookup(self._store).workload(pod)
 
     def apply(self, *resources: Resource) -> None:
         """Take in objects or their new states, as one change."""

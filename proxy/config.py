@@ -240,6 +240,12 @@ DEV_ISSUER: Final = Setting(
     default="false",
     reason="Issue our own leaf in this process: for development only.",
 )
+DEV_AUTHORITY: Final = Setting(
+    name="DEV_AUTHORITY",
+    parse=_path,
+    default="",
+    reason="The authority's directory, for the development issuer.",
+)
 
 TABLE: Final[tuple[Setting[object], ...]] = tuple(
     row for row in list(globals().values()) if isinstance(row, Setting)
@@ -275,6 +281,7 @@ class Config:
     log_level: str
     log_format: str
     dev_issuer: bool
+    dev_authority: Path | None
 
 
 class _Reader:
@@ -350,10 +357,15 @@ def read_config(environment: Mapping[str, str]) -> Config:
         log_level=read.present(LOG),
         log_format=read.present(LOG_FORMAT),
         dev_issuer=read.present(DEV_ISSUER),
+        dev_authority=read.value(DEV_AUTHORITY),
     )
     if config.identity_socket is not None and config.identity_token_file is None:
         read.problems.append(
             f"{PREFIX}{IDENTITY_TOKEN_FILE.name} is not set: the issuer's socket asks for a token"
+        )
+    if config.dev_issuer and config.dev_authority is None:
+        read.problems.append(
+            f"{PREFIX}{DEV_AUTHORITY.name} is not set: the development issuer needs an authority"
         )
     if read.problems:
         raise ConfigError(read.problems)

@@ -10,8 +10,16 @@ import logging
 import sys
 from typing import Final, TextIO
 
-import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+# structlog takes rich along where it finds it: 5 MiB that a sidecar would carry for nothing.
+_rich = sys.modules.get("rich")
+sys.modules["rich"] = None  # type: ignore[assignment]
+import structlog  # noqa: E402
+from structlog.typing import FilteringBoundLogger, Processor  # noqa: E402
+
+if _rich is None:
+    del sys.modules["rich"]
+else:
+    sys.modules["rich"] = _rich
 
 LEVELS: Final = {"debug": 10, "info": 20, "warn": 30, "error": 40, "off": 100}
 

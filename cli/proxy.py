@@ -1,0 +1,170 @@
+"""``pillion proxy``: the sidecar, configured by its environment.
+
+Wires the embedded control and the identity's source into the data plane. Exit status: 0
+drained, 2 settings, 3 the drain deadline was hit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+import click
+import uvloop
+
+from control.embedded import EmbeddedControl
+from control.identity import Certify, LeafFiles, LeafRenewal
+from control.issuer_client import IssuerClient
+from control.launch import prepare_material
+from core.clock import Clock, SystemClock
+from core.errors import ConfigError
+from core.watch import Watch
+from identity.anchors import Anchors, load_anchors
+from identity.generation import Generation
+from identity.material import Material
+from identity.name import Identity, parse_identity
+from proxy.app import Providers, Sidecar
+from proxy.config import Config, read_config
+from proxy.net.capture import RedirectCapture
+from proxy.telemetry.log import Logger, make_logger
+
+Service = tuple[str, Callable[[], Awaitable[None]]]
+
+
+class IdentitySource(Protocol):
+    """Where our generations come from."""
+
+    @property
+    def generation(self) -> Watch[Generation | None]:
+        """The generation in use; None until the first certificate."""
+        ...
+
+
+@click.command()
+def command() -> None:
+    """Run the sidecar; its settings are in the environment, names begin with PILLION_."""
+    config = read_config(os.environ)
+    log = make_logger(config.log_level, config.log_format)
+    clock = SystemClock()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        control = EmbeddedControl(
+            str(config.mesh_dir), config.pod_namespace, config.pod_name, clock
+        )
+        runner.run(control.start())
+        identity, own_ips = _who_we_are(config, control)
+        source, services = _identity_source(config, identity, clock, log, os.environ)
+        sys.exit(runner.run(_serve(config, log, clock, control, source, services, own_ips)))
+
+
+def _who_we_are(config: Config, control: EmbeddedControl) -> tuple[Identity, frozenset[str]]:
+    """Return our identity and addresses, from settings or else from our Pod's manifest.
+
+    Raises ConfigError when neither says it: a sidecar that does not know whom it stands beside
+    cannot even refuse on its behalf.
+    """
+    problems = []
+    workload = control.own_workload
+    identity = parse_identity(config.identity_name) if config.identity_name else None
+    if identity is None and workload is not None:
+        identity = workload.identity
+    ips = config.pod_ips or (workload.pod.ips if workload is not None else ())
+    missing = f"and {config.mesh_dir} has no usable manifest of our pod that says it"
+    if identity is None:
+        problems.append(f"PILLION_IDENTITY_NAME is not set, {missing} (is the pod meshed?)")
+    if not ips:
+        problems.append(f"PILLION_POD_IPS is not set, {missing}")
+    if identity is None or problems:
+        found = [str(problem) for problem in control.problems.current]
+        raise ConfigError(
+            [*problems, *found],
+            hint=f"the pod is {config.pod_namespace}/{config.pod_name} (PILLION_POD)",
+        )
+    return identity, frozenset(ips)
+
+
+def _identity_source(
+    config: Config, identity: Identity, clock: Clock, log: Logger, environment: Mapping[str, str]
+) -> tuple[IdentitySource, list[Service]]:
+    """Return where generations come from, and what has to run for that."""
+    directory = config.identity_dir
+    trust_domain = identity.trust_domain
+
+    def anchors() -> Anchors:
+        return load_anchors(Material(directory).anchors, trust_domain)
+
+    def say(level: str, message: str) -> None:
+        (log.warning if level == "warn" else log.info)("identity", message=message)
+
+    certify: Certify
+    if config.identity_socket is not None:
+        certify = IssuerClient(config.identity_socket, identity).certify
+    elif config.dev_issuer and config.dev_authority is not None:
+        # Only here is the issuing code, and with it the cryptography library, loaded.
+        from control.dev_issuer import open_dev_issuer  # noqa: PLC0415
+
+        certify = open_dev_issuer(
+            config.dev_authority,
+            directory,
+            identity,
+            environment=environment,
+            clock=clock,
+            log=say,
+        )
+    else:
+        files = LeafFiles(directory, identity, load_anchors=anchors, clock=clock, log=say)
+        files.load()
+        return files, []
+    prepare_material(directory, identity)
+    renewal = LeafRenewal(
+        directory,
+        identity,
+        certify=certify,
+        load_anchors=anchors,
+        clock=clock,
+        log=say,
+        token=config.identity_token_file,
+        min_refresh_s=config.identity_min_refresh_s,
+        max_refresh_s=config.identity_max_refresh_s,
+    )
+    return renewal, [("identity", renewal.run)]
+
+
+async def _serve(
+    config: Config,
+    log: Logger,
+    clock: Clock,
+    control: EmbeddedControl,
+    source: IdentitySource,
+    services: list[Service],
+    own_ips: frozenset[str],
+) -> int:
+    for problem in control.problems.current:
+        log.warning("manifest problem", problem=str(problem))
+    forget = control.problems.subscribe(
+        lambda problems: log.warning("manifest problems", problems=[str(each) for each in problems])
+    )
+    sidecar = Sidecar(
+        config,
+        Providers(
+            identity=source,
+            policies=control,
+            discovery=control,
+            readiness=(control,),
+            services=(("mesh directory", control.run), *services),
+        ),
+        RedirectCapture(),
+        own_ips,
+        log,
+        clock,
+    )
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, sidecar.stop)
+    try:
+        return await sidecar.run()
+    finally:
+        forget()
