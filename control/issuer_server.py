@@ -25,6 +25,8 @@ MAX_CALLERS: Final = 128
 TIMEOUT_S: Final = 10.0
 """A caller's whole time, from connecting to having read the answer."""
 SOCKET_MODE: Final = 0o666
+MAX_PATH_BYTES: Final = 107
+"""A Unix socket's longest path (unix(7)): past it no caller could dial."""
 _PAUSE_S: Final = 0.5
 
 Certify = Callable[[CertifyRequest], Certified]
@@ -104,22 +106,30 @@ class IssuerServer:
 
 
 def _listen(path: Path) -> socket.socket:
-    _clear_stale(path)
+    _check_free(path)
+    # Bound under another name and moved: whoever sees the socket finds somebody listening, and
+    # the file that a killed issuer left behind is replaced without a gap.
+    draft = path.with_name(f".{os.urandom(4).hex()}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.setblocking(False)  # noqa: FBT003  the standard library's own form
-        listener.bind(str(path))
-        path.chmod(SOCKET_MODE)
+        listener.bind(str(draft))
+        draft.chmod(SOCKET_MODE)
         listener.listen()
+        draft.rename(path)
     except OSError as error:
         listener.close()
+        draft.unlink(missing_ok=True)
         reason = error.strerror or error
         raise ConfigError(f"cannot open the issuer's socket {path}: {reason}") from error
     return listener
 
 
-def _clear_stale(path: Path) -> None:
-    # A killed issuer leaves its socket's file behind. Whether anybody still listens decides.
+def _check_free(path: Path) -> None:
+    if len(os.fsencode(path)) > MAX_PATH_BYTES:
+        raise ConfigError(
+            f"cannot open the issuer's socket {path}: {MAX_PATH_BYTES} bytes at most are a path"
+        )
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise ConfigError(f"{path} exists and is no socket")
@@ -130,7 +140,6 @@ def _clear_stale(path: Path) -> None:
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
             return
         except OSError as error:
             raise ConfigError(f"{path} is in use: {error}") from error

@@ -7,6 +7,7 @@ vouches for a name of ours. Two roots of equal subject stand side by side in eve
 
 from __future__ import annotations
 
+import itertools
 import os
 import ssl
 from collections.abc import Mapping
@@ -129,14 +130,18 @@ def _load_bundle(path: Path, problems: list[str]) -> frozenset[bytes]:
 
 def _domains(directory: Path, problems: list[str]) -> list[str]:
     names: list[str] = []
-    with os.scandir(directory) as entries:
-        for count, entry in enumerate(entries):
-            if count >= MAX_ENTRIES:
-                problems.append(f"{directory} has more than {MAX_ENTRIES} entries")
-                break
+    try:
+        with os.scandir(directory) as entries:
             # A mounted ConfigMap keeps its versions in entries that begin with two dots.
-            if entry.name.endswith(_SUFFIX) and not entry.name.startswith("."):
-                names.append(entry.name[: -len(_SUFFIX)])
+            names += (
+                entry.name[: -len(_SUFFIX)]
+                for entry in itertools.islice(entries, MAX_ENTRIES)
+                if entry.name.endswith(_SUFFIX) and not entry.name.startswith(".")
+            )
+            if next(entries, None) is not None:
+                problems.append(f"{directory} has more than {MAX_ENTRIES} entries")
+    except OSError as error:
+        problems.append(f"cannot list {directory}: {error.strerror}")
     domains = sorted(name for name in names if is_trust_domain(name))
     problems.extend(
         f"{name}{_SUFFIX} is not named after a trust domain"

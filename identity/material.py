@@ -63,9 +63,9 @@ class Material:
         if not self.key.exists() or not self.csr.exists():
             return False
         open_private(self.key).close()
-        # A SAN holds the name's very bytes; reading the request otherwise takes a library that
-        # the sidecar does without. The issuer checks it in full.
-        return identity.name.encode() in self.read_csr()
+        # Reading the request properly takes a library that the sidecar does without; its one SAN
+        # stands in it as these very bytes. The issuer checks it in full.
+        return _encode_san(identity) in self.read_csr()
 
     def read_csr(self) -> bytes:
         """Return the request, DER. Raises IdentityError."""
@@ -88,3 +88,14 @@ def read_chain(path: Path) -> tuple[bytes, ...]:
     if not certificates:
         raise IdentityError(f"{path} holds no certificate in PEM")
     return tuple(certificates)
+
+
+def _encode_san(identity: Identity) -> bytes:
+    # GeneralName (RFC 5280, 4.2.1.6): dNSName is [2], uniformResourceIdentifier is [6].
+    name = identity.name.encode()
+    size = len(name)
+    if size < 128:
+        length = bytes([size])
+    else:
+        length = b"\x81" + bytes([size]) if size < 256 else b"\x82" + size.to_bytes(2, "big")
+    return (b"\x86" if identity.is_uri else b"\x82") + length + name

@@ -14,7 +14,7 @@ import uvloop
 
 from control.issuer_client import IssuerClient
 from control.issuer_frame import MAX_REQUEST_BYTES, decode_answer, frame, read_frame
-from control.issuer_server import IssuerServer
+from control.issuer_server import MAX_PATH_BYTES, IssuerServer
 from core.errors import ConfigError, IdentityError
 from identity.certify import Certifier
 from identity.csr import create_csr
@@ -250,6 +250,9 @@ async def test_only_one_issuer_has_the_socket(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no socket"):
         IssuerServer(path, _granting, Log())
     assert path.read_text() == "precious"
-    for bad in (tmp_path / "missing" / "socket", tmp_path / ("x" * 200)):
+    room = MAX_PATH_BYTES - len(str(tmp_path)) - 1
+    async with _serving(tmp_path / ("x" * room), _granting):
+        assert await IssuerClient(tmp_path / ("x" * room), WEB).certify(CSR, b"t") == CERTIFIED
+    for bad in (tmp_path / "missing" / "socket", tmp_path / ("x" * (room + 1))):
         with pytest.raises(ConfigError, match="cannot open"):
             IssuerServer(bad, _granting, Log())

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from core.errors import IdentityError
-from identity.anchors import MAX_DOMAINS, MAX_ROOTS, Anchors, load_anchors, parse_roots
+from identity.anchors import MAX_DOMAINS, MAX_ENTRIES, MAX_ROOTS, Anchors, load_anchors, parse_roots
 from identity.files import MAX_FILE_BYTES
 from identity.issuer import ROOT_LIFETIME, create_authority
 from identity.key import create_key
@@ -143,6 +143,18 @@ def test_bounds_hold_at_and_past_them(mesh: Mesh, tmp_path: Path) -> None:
     assert len(anchors.roots) == MAX_DOMAINS
     assert len(anchors.problems) == 1
     assert "e.example" in anchors.problems[0]
+
+
+def test_a_directory_of_too_many_entries_is_reported(mesh: Mesh, tmp_path: Path) -> None:
+    """At the bound all are looked at; past it our own bundle still counts."""
+    (tmp_path / "cluster.local.pem").write_bytes(join_pem([mesh.root]))
+    for number in range(MAX_ENTRIES - 1):
+        (tmp_path / f"note-{number}").touch()
+    assert load_anchors(tmp_path, "cluster.local").problems == ()
+    (tmp_path / "one-more").touch()
+    anchors = load_anchors(tmp_path, "cluster.local")
+    assert anchors.vouches(mesh.root, "cluster.local")
+    assert anchors.problems == (f"{tmp_path} has more than {MAX_ENTRIES} entries",)
 
 
 def test_the_union_holds_every_root_once(mesh: Mesh, foreign: Mesh) -> None:

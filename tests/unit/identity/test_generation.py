@@ -19,6 +19,7 @@ from identity.generation import MAX_CHAIN, MAX_CHAIN_BYTES, Generation, build_ge
 from identity.issuer import ROOT_LIFETIME, Issued, Issuer, create_authority
 from identity.key import create_key, write_key
 from identity.name import parse_identity
+from identity.pem import join_pem
 from tests.authority import Mesh, mk_identity, mk_mesh
 from tests.handshake import shake_hands
 
@@ -102,6 +103,27 @@ def test_a_peer_under_an_unknown_root_is_refused(mesh: Mesh, tmp_path: Path) -> 
     for server, client in ((web, stranger), (stranger, web)):
         with pytest.raises(ssl.SSLCertVerificationError):
             shake_hands(server.server_context(direct=False), client.client_context(direct=False))
+
+
+@pytest.mark.parametrize("shift_s", [-10.0, 1000.0], ids=["expired", "not yet valid"])
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_a_peer_out_of_its_time_is_refused(
+    mesh: Mesh, tmp_path: Path, shift_s: float, side: str
+) -> None:
+    """Neither end takes a leaf that has ended or not begun, to whoever it belongs."""
+    issued = mesh.leaf(WEB, tmp_path, now=time.time() + shift_s, lifetime_s=1, skew_s=0)
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(join_pem([issued.leaf, *issued.intermediates]))
+    peer = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT if side == "client" else ssl.PROTOCOL_TLS_SERVER)
+    peer.load_cert_chain(chain, tmp_path / "key.pem")
+    web = mesh.generation("shop/web")
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"expired|not yet valid"):
+        if side == "server":
+            shake_hands(peer, web.client_context(direct=False))
+        else:
+            peer.check_hostname = False
+            peer.load_verify_locations(cadata=web.anchors.union)
+            shake_hands(web.server_context(direct=False), peer)
 
 
 def test_two_roots_of_equal_subject_both_work(mesh: Mesh, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from core.errors import IdentityError
 from identity.csr import create_csr
 from identity.key import create_key, write_key
 from identity.material import MAX_TOKEN_BYTES, Material, read_chain, read_token
+from identity.name import parse_identity
 from identity.pem import join_pem
 from tests.authority import mk_identity
 
@@ -23,10 +24,23 @@ def test_material_is_ready_when_key_and_request_are_there(tmp_path: Path) -> Non
     assert not material.is_ready_for(WEB)
     material.csr.write_bytes(create_csr(key, WEB))
     assert material.is_ready_for(WEB)
-    assert not material.is_ready_for(mk_identity("shop/api"))
+    for other in ("shop/api", "shop/eb", "shop/web2"):
+        assert not material.is_ready_for(mk_identity(other))
+    assert not material.is_ready_for(mk_identity("shop/web", "cluster"))
     material.key.chmod(0o644)
     with pytest.raises(IdentityError, match="mode 0644"):
         material.is_ready_for(WEB)
+
+
+@pytest.mark.parametrize("size", [20, 127, 128, 255, 256, 2048])
+def test_requests_for_names_of_any_length_are_known_again(tmp_path: Path, size: int) -> None:
+    """A name's length is written in one, two or three bytes."""
+    material, key = Material(tmp_path), create_key()
+    write_key(material.key, key)
+    vm = parse_identity("spiffe://td/".ljust(size, "x"))
+    material.csr.write_bytes(create_csr(key, vm))
+    assert material.is_ready_for(vm)
+    assert not material.is_ready_for(parse_identity(vm.name[:-1]))
 
 
 def test_a_token_is_read_without_blanks_and_never_empty(tmp_path: Path) -> None:
