@@ -65,7 +65,7 @@ lock:  ## resolve requirements/*.lock anew; ARGS=--keep changes only what must
 	@$(VENV)/python tools/lock.py $(ARGS)
 
 proto:  ## the control API's messages, generated anew from api/proto
-	@tools/venv dev
+	@tools/venv tools
 	@$(VENV)/python -m grpc_tools.protoc -Iapi/gen=api/proto \
 	    --python_out=. --pyi_out=. api/proto/*.proto
 
