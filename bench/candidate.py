@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Protocol, final
@@ -66,8 +67,8 @@ class Command:
     """How a hop is started."""
 
     arguments: list[str]
-    environment: dict[str, str] = field(default_factory=dict)
-    """Beside our own."""
+    environment: Mapping[str, str] | None = None
+    """All of it; None: our own."""
 
 
 @final

@@ -6,17 +6,17 @@ has. They live in the run's temporary directory only.
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
-from identity.anchors import Anchors
 from identity.authority import Authority, init_authority
 from identity.csr import create_csr
 from identity.files import write_new
-from identity.issuer import Issuer
 from identity.key import create_key, write_key
+from identity.material import Material
 from identity.name import Identity
 from identity.pem import join_pem
 
@@ -28,14 +28,25 @@ SERVER: Final = "bench/server"
 @final
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A workload's files."""
+    """A workload's identity directory."""
 
     identity: Identity
-    chain: Path
-    """The leaf, then the issuer; without the root."""
-    key: Path
-    bundle: Path
-    """Chain and key in one file, as haproxy wants them."""
+    material: Material
+
+    @property
+    def chain(self) -> Path:
+        """The leaf, then the issuer; without the root."""
+        return self.material.chain
+
+    @property
+    def key(self) -> Path:
+        """The private key."""
+        return self.material.key
+
+    @property
+    def bundle(self) -> Path:
+        """Chain and key in one file, as haproxy wants them."""
+        return self.material.directory / "bundle.pem"
 
 
 @final
@@ -54,26 +65,21 @@ class Credentials:
 
 
 def make_credentials(directory: Path) -> Credentials:
-    """Write an authority and two leaves into ``directory``; keys are 0600."""
+    """Write an authority and two identity directories into ``directory``; keys are 0600."""
     authority = init_authority(directory / "authority", now=time.time())
-    issuer, anchors = authority.load_issuer(), authority.load_anchors()
-    client, server = (
-        _write_leaf(directory, authority.identity_of(who), issuer, anchors)
-        for who in (CLIENT, SERVER)
-    )
+    client, server = (_write_leaf(directory, authority, who) for who in (CLIENT, SERVER))
     return Credentials(authority, client, server)
 
 
-def _write_leaf(directory: Path, identity: Identity, issuer: Issuer, anchors: Anchors) -> Leaf:
-    short = str(identity).partition(".")[0]
-    leaf = Leaf(
-        identity,
-        directory / f"{short}.pem",
-        directory / f"{short}.key",
-        directory / f"{short}.bundle.pem",
-    )
+def _write_leaf(directory: Path, authority: Authority, who: str) -> Leaf:
+    identity, anchors = authority.identity_of(who), authority.load_anchors()
+    leaf = Leaf(identity, Material(directory / who))
+    leaf.material.directory.mkdir(parents=True)
+    shutil.copytree(authority.anchors, leaf.material.anchors)
     key = create_key()
-    issued = issuer.issue(create_csr(key, identity), identity, anchors, time.time())
+    issued = authority.load_issuer().issue(
+        create_csr(key, identity), identity, anchors, time.time()
+    )
     write_key(leaf.key, key)
     chain = join_pem([issued.leaf, *issued.intermediates])
     write_new(leaf.chain, chain, mode=0o644)

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +69,16 @@ class Processes:
         self.stop(list(self._children))
 
     def start(
-        self, name: str, command: list[str], core: int, environment: dict[str, str] | None = None
+        self,
+        name: str,
+        command: list[str],
+        core: int,
+        environment: Mapping[str, str] | None = None,
     ) -> Child:
-        """Start ``command`` pinned to ``core``; standard input and output are pipes to us."""
+        """Start ``command`` pinned to ``core``; standard input and output are pipes to us.
+
+        ``environment`` is all it gets; None: what we have.
+        """
         log = self._directory / f"{name}.log"
         with log.open("wb") as errors:
             process = subprocess.Popen(
@@ -78,7 +86,7 @@ class Processes:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=os.environ | (environment or {}),
+                env=environment,
                 start_new_session=True,
             )
         child = Child(name, process, log)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final, final
 
 from bench.candidate import Command, Greeting, Hop, Side
-from bench.hop import Order
+from bench.mesh import service_address, write_mesh
 from bench.place import reserve_ports
 from discovery.model import Address
+from proxy.config import PREFIX
 from proxy.wire.transport_header import ALPN, TransportHeader, encode_header
 
 HOP: Final = Path(__file__).with_name("hop.py")
@@ -27,33 +28,33 @@ class Pillion:
         return ""
 
     def command(self, hop: Hop, directory: Path) -> Command:
-        """Return the command that serves ``hop``; it needs no files.
+        """Write the mesh directory of ``hop`` and return the command that serves it.
 
         It imports what the bench itself would import: checkout, wheel or compiled core.
         """
-        own, far = hop.credentials.client, hop.credentials.server
-        if hop.side is Side.INBOUND:
-            own, far = far, own
-        authority = hop.credentials.authority
+        write_mesh(hop, directory)
         other, admin = reserve_ports(hop.listen.ip, 2)
-        order = Order(
-            listen=hop.listen,
-            other=other,
-            admin=admin,
-            inner=hop.inner,
-            backend=hop.backend,
-            chain=str(own.chain),
-            key=str(own.key),
-            anchors=str(authority.anchors),
-            trust_domain=authority.trust_domain,
-            own_identity=own.identity.name,
-            far_identity=far.identity.name,
-            resumes=hop.resumes,
-        )
-        path = os.pathsep.join(entry for entry in sys.path if entry)
+        is_inbound = hop.side is Side.INBOUND
+        leaf = hop.credentials.server if is_inbound else hop.credentials.client
+        settings = {
+            "POD": f"bench/{hop.side.value}-0",
+            "MESH_DIR": directory,
+            "IDENTITY_DIR": leaf.material.directory,
+            "IDENTITY_NAME": leaf.identity,
+            "INBOUND_LISTEN_ADDR": hop.listen if is_inbound else other,
+            "OUTBOUND_LISTEN_ADDR": other if is_inbound else hop.listen,
+            "ADMIN_LISTEN_ADDR": admin,
+            "TLS_RESUME": str(hop.resumes).lower(),
+            "SHUTDOWN_GRACE_PERIOD": "1s",
+        }
+        destination = hop.inner if is_inbound else service_address(hop.backend)
         return Command(
-            [sys.executable, "-P", str(HOP), hop.side.value, order.to_json()],
-            {"PYTHONPATH": path},
+            [sys.executable, "-P", str(HOP), destination.ip, str(destination.port)],
+            {
+                "PATH": os.environ.get("PATH", os.defpath),
+                "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+                **{f"{PREFIX}{name}": str(value) for name, value in settings.items()},
+            },
         )
 
     def greeting(self, backend: Address) -> Greeting:

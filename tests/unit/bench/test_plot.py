@@ -40,7 +40,7 @@ def test_latencies_and_sizes_have_panels_of_their_own() -> None:
     """Their units do not mix with rates."""
     assert len(delay_lines(mk_report())) == 4
     assert [(panel.unit, panel.limit) for panel in size_panels(mk_report())] == [
-        ("MiB", None),
+        ("MiB", 45.0),
         ("KiB", 34.0),
         ("ms", None),
     ]
