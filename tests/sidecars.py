@@ -152,6 +152,10 @@ async def run_sidecar(
         sidecar.stop()
         async with asyncio.timeout(10):
             await task
+        runtime = sidecar.runtime
+        left = (len(runtime.running), len(runtime.connections))
+        counted = (runtime.admission.open, runtime.drain.in_flight)
+        assert (*left, *counted) == (0, 0, 0, 0), (left, counted)
 
 
 @dataclass

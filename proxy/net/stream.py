@@ -19,7 +19,7 @@ import socket
 import struct
 from typing import Final, Protocol, final
 
-from core.errors import HandshakeError, MeshError, UnreachableError
+from core.errors import HandshakeError, MeshError, TruncatedError, UnreachableError
 from proxy.wire.tls import Buffer, TlsEngine
 
 READ_BYTES: Final = 65_536
@@ -144,10 +144,12 @@ class Stream:
                 return
             if size:
                 engine.feed(_WIRE[:size])
+                self._advance(engine)
+            elif engine.established:
+                # Without close_notify before it, anyone may have forged it (RFC 8446, 6.1).
+                self.abort(TruncatedError("the TLS stream ended without close_notify"))
             else:
-                self.pause()
-                engine.feed_end()
-            self._advance(engine)
+                self._end_shake(engine)
         except (BlockingIOError, InterruptedError):
             return
         except Exception as error:  # noqa: BLE001  # the loop would call a raising callback for ever
@@ -198,6 +200,8 @@ class Stream:
             if early:
                 engine.feed(early)
             self._advance(engine)
+            if self.ended_in and not engine.established:
+                self._end_shake(engine)
         except MeshError as error:
             self.abort(error)
         if not self.closed:
@@ -206,6 +210,11 @@ class Stream:
             await self._handshake
         finally:
             self._handshake = None
+
+    def _end_shake(self, engine: TlsEngine) -> None:
+        self.pause()
+        engine.feed_end()
+        self._shake(engine)
 
     def _shake(self, engine: TlsEngine) -> bool:
         waiter = self._handshake

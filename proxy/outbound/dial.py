@@ -30,11 +30,13 @@ class Dialled:
     server: Identity | None
     """Whom the far side proved to be; None: plaintext, for the reason ``no_tls_reason``."""
     no_tls_reason: str = ""
+    resumed: KeepSession | None = None
+    """Where to drop the session that was taken up, should the far side not honour it."""
 
 
 @final
 class KeepSession:
-    """Keeps a session in its generation, under the one key it may be resumed for."""
+    """A session's place in its generation, under the one key it may be resumed for."""
 
     __slots__ = ("_generation", "key")
 
@@ -46,6 +48,10 @@ class KeepSession:
         """Take a session that the server has given a ticket for."""
         self._generation.sessions.put(self.key, session)
 
+    def drop(self) -> None:
+        """Forget the session: the next connection makes a full handshake."""
+        self._generation.sessions.drop(self.key)
+
 
 async def dial(runtime: Runtime, endpoint: Endpoint) -> Dialled:
     """Connect to ``endpoint``; TCP, TLS and header share one time limit.
@@ -53,6 +59,16 @@ async def dial(runtime: Runtime, endpoint: Endpoint) -> Dialled:
     Raises UnreachableError, HandshakeError, or RefusedError for an address that is our own
     listener.
     """
+    try:
+        return await _dial(runtime, endpoint)
+    except HandshakeError as error:
+        if error.code != "resumed-unknown":
+            raise
+        # The session is dropped by now, and nothing was sent yet.
+        return await _dial(runtime, endpoint)
+
+
+async def _dial(runtime: Runtime, endpoint: Endpoint) -> Dialled:
     reason = plaintext_reason(endpoint, runtime.own_ips)
     wire = endpoint.address
     if not reason and endpoint.direct_port is not None:
@@ -69,7 +85,7 @@ async def dial(runtime: Runtime, endpoint: Endpoint) -> Dialled:
         return Dialled(stream, inbox, endpoint, None, reason)
     try:
         async with asyncio.timeout(max(0.0, limit - (runtime.clock.monotonic() - started))):
-            server = await _secure(runtime, stream, endpoint)
+            server, resumed = await _secure(runtime, stream, endpoint)
     except TimeoutError as error:
         stream.abort(error)
         raise ConnectTimeoutError(
@@ -78,7 +94,7 @@ async def dial(runtime: Runtime, endpoint: Endpoint) -> Dialled:
     except BaseException as error:
         stream.abort(error if isinstance(error, Exception) else None)
         raise
-    return Dialled(stream, inbox, endpoint, server)
+    return Dialled(stream, inbox, endpoint, server, resumed=resumed)
 
 
 def plaintext_reason(endpoint: Endpoint, own_ips: frozenset[str]) -> str:
@@ -88,7 +104,9 @@ def plaintext_reason(endpoint: Endpoint, own_ips: frozenset[str]) -> str:
     return "" if endpoint.sni else "not_provided_by_service_discovery"
 
 
-async def _secure(runtime: Runtime, stream: Stream, endpoint: Endpoint) -> Identity:
+async def _secure(
+    runtime: Runtime, stream: Stream, endpoint: Endpoint
+) -> tuple[Identity, KeepSession | None]:
     generation = runtime.generation.current
     expected = endpoint.identity
     if generation is None or expected is None:
@@ -99,25 +117,26 @@ async def _secure(runtime: Runtime, stream: Stream, endpoint: Endpoint) -> Ident
     # OpenSSL copies a session each time it is asked for one, which costs a fifth of a handshake:
     # one that is kept is used until the server no longer takes it.
     wanted = runtime.resume and session is None
+    keeper = KeepSession(generation, key)
     engine = TlsEngine(
         generation.client_context(direct),
         server_side=False,
         server_name=endpoint.sni,
         session=session,
-        keeper=KeepSession(generation, key) if wanted else None,
+        keeper=keeper if wanted else None,
     )
     try:
         await stream.start_tls(engine)
         if session is not None and not engine.resumed:
-            generation.sessions.drop(key)
+            keeper.drop()
         peer = authenticate(generation, engine, runtime.clock.now().timestamp())
         expect(peer, expected, endpoint.path.trust_domain)
     except HandshakeError:
-        generation.sessions.drop(key)
+        keeper.drop()
         raise
     if engine.alpn == ALPN:
         stream.write(encode_header(header_for(endpoint)))
-    return expected
+    return expected, keeper if engine.resumed else None
 
 
 def header_for(endpoint: Endpoint) -> TransportHeader:

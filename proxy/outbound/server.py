@@ -13,7 +13,7 @@ from identity.name import Identity
 from proxy.net.connection import Connection, error_name
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
-from proxy.outbound.dial import Dialled, dial
+from proxy.outbound.dial import Dialled, KeepSession, dial
 from proxy.outbound.resolve import order_endpoints, plan_connection
 from proxy.providers import DiscoveryProvider, PolicyProvider
 from proxy.runtime import Runtime
@@ -29,6 +29,7 @@ class Routed:
     destination: Address
     endpoint: Endpoint
     parent: Metadata
+    resumed: KeepSession | None
 
 
 Kind = tuple[Address, Endpoint, Identity | None, str]
@@ -126,7 +127,7 @@ class OutboundServer:
             dialled.stream,
             near,
             far,
-            Routed(destination, endpoint, parent),
+            Routed(destination, endpoint, parent, dialled.resumed),
             runtime.clock.monotonic(),
         )
         runtime.connections.add(connection)
@@ -182,6 +183,10 @@ class OutboundServer:
         """Forget a connection that is over."""
         runtime = self._runtime
         runtime.connections.discard(connection)
+        about = connection.about
+        if isinstance(about, Routed) and about.resumed and not connection.relay.far.bytes_in:
+            # Whoever no longer honours a session can only hang up on it (RFC 8446, 4.6.1).
+            about.resumed.drop()
         runtime.leave()
         runtime.log.debug(
             "connection closed",

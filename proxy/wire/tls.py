@@ -91,6 +91,8 @@ class TlsEngine:
                 f"the peer's certificate does not verify: {error.verify_message}",
                 hint="compare both sides' trust anchors and clocks (pillion identity inspect)",
             ) from error
+        except ssl.SSLEOFError as error:
+            raise HandshakeError("the peer ended the connection during the handshake") from error
         except ssl.SSLError as error:
             raise HandshakeError(f"the TLS handshake failed: {reason_of(error)}") from error
         self.established = True

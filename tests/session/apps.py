@@ -43,7 +43,10 @@ async def exchange(address: Address, data: bytes, *, end: bool = True) -> bytes:
             writer.write_eof()
         async with asyncio.timeout(10):
             return await reader.read()
-    except ConnectionError:
+    except TimeoutError:
+        raise
+    except OSError:
+        # uvloop says ENOTCONN where asyncio says that the connection was reset.
         return b""
     finally:
         writer.close()

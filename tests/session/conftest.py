@@ -1,13 +1,21 @@
-"""Two identities of one mesh for session tests."""
+"""Two identities of one mesh for session tests, which all run on both event loops."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from identity.generation import Generation
 from tests.authority import Mesh, mk_mesh
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run every test here on both loops: they differ in how they treat readers and closing."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")

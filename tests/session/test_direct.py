@@ -19,31 +19,8 @@ from proxy.net.capture import FixedCapture
 from proxy.wire.transport_header import PREFACE, TransportHeader, encode_header
 from tests.authority import Mesh, mk_mesh
 from tests.session.apps import echo, serve
+from tests.session.peers import mk_context, mk_files
 from tests.sidecars import OPEN, Control, Running, free_address, run_sidecar
-
-_DIRECT = "transport.l5d.io/v1"
-
-
-def mk_files(mesh: Mesh, who: str, directory: Path, **times: float) -> tuple[Path, Path]:
-    """Issue a leaf and return its chain and key as PEM files."""
-    issued = mesh.leaf(mesh.identity(who), directory, **times)
-    chain = directory / "chain.pem"
-    chain.write_text(
-        "".join(ssl.DER_cert_to_PEM_cert(der) for der in (issued.leaf, *issued.intermediates))
-    )
-    return chain, directory / "key.pem"
-
-
-def mk_context(mesh: Mesh, files: tuple[Path, Path] | None, alpn: str = _DIRECT) -> ssl.SSLContext:
-    """Return a client's context, independent of ours."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.load_verify_locations(cadata=mesh.anchors.union)
-    if files is not None:
-        context.load_cert_chain(*files)
-    if alpn:
-        context.set_alpn_protocols([alpn])
-    return context
 
 
 async def talk(

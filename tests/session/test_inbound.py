@@ -16,7 +16,8 @@ from policy.model import Protocol, ServerPolicy, TlsAuthenticated
 from proxy.net.capture import FixedCapture
 from tests.authority import Mesh
 from tests.session.apps import echo, exchange, serve
-from tests.session.test_direct import mk_context, mk_files, talk
+from tests.session.peers import mk_context, mk_files
+from tests.session.test_direct import talk
 from tests.sidecars import OPEN, Control, free_address, run_pair, run_sidecar
 
 AUTHENTICATED: ServerPolicy = replace(

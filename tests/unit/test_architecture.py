@@ -8,7 +8,6 @@ import runpy
 import subprocess
 import sys
 import tomllib
-from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -138,19 +137,6 @@ def test_what_is_imported_is_declared() -> None:
         and not declared & {canonicalize_name(owner) for owner in owners.get(top, [])}
     }
     assert strangers == set()
-
-
-def test_what_packages_hold_is_in_the_wheel() -> None:
-    """Files that are not modules reach a user only when they are declared."""
-    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    patterns = [each.rpartition("/")[2] for each in data["package-data"]["*"]]
-    left_out = [
-        path
-        for path in tracked()
-        if path.partition("/")[0] in house.PACKAGES
-        and not any(fnmatch(path, pattern) for pattern in ("*.py", "*.pyi", *patterns))
-    ]
-    assert left_out == []
 
 
 @pytest.mark.parametrize("lock", ["runtime", "dev", "tools"])
