@@ -19,6 +19,7 @@ CORE: Final = (
     "proxy/wire/*.py",
     "proxy/net/*.py",
     "policy/check.py",
+    "policy/checklist.py",
     "policy/decide.py",
     "policy/limit.py",
     "policy/match.py",

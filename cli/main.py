@@ -16,6 +16,7 @@ from core.errors import ConfigError, MeshError
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("cli.demo.command", "build a mesh on this machine and show it working"),
     "identity": ("cli.identity", "make an authority, serve and issue identities, look at them"),
+    "policy": ("cli.policy.command", "explain, test, lint, compare and audit who may call whom"),
     "proxy": ("cli.proxy", "the sidecar itself, configured by its environment"),
     "redirect": ("cli.redirect", "install, remove or show the capture rules of a pod"),
     "version": ("cli.version", "what runs here, and whether its core is compiled"),

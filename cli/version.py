@@ -21,7 +21,13 @@ from cli.output import Form, output_option, write
 
 CORE_ROOMS: Final = ("proxy.wire", "proxy.net")
 """Rooms whose every module may be compiled."""
-CORE_MODULES: Final = ("policy.check", "policy.decide", "policy.limit", "policy.match")
+CORE_MODULES: Final = (
+    "policy.check",
+    "policy.checklist",
+    "policy.decide",
+    "policy.limit",
+    "policy.match",
+)
 """Modules of other rooms that may be compiled."""
 
 

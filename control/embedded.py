@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, final
 
+from control.mesh import Mesh
 from control.watcher import FolderWatcher
 from core.clock import Clock
 from core.watch import Watch
@@ -22,7 +23,6 @@ from discovery.service_name import service_host
 from discovery.store import Lookup, Tag
 from policy.default import (
     closed_policy,
-    default_server_policy,
     egress_policy,
     refuse_all,
     service_policy,
@@ -55,7 +55,8 @@ class EmbeddedControl:
         self._key = ObjectKey("", "Pod", namespace, pod)
         self._own: Pod | None = None
         """Our pod as last seen: what was in force stays so while it is being taken away."""
-        self._index = Index()
+        self._mesh = Mesh()
+        self._index = self._mesh.index
         self._inbound = self._index.table(self._make_inbound)
         self._outbound = self._index.table(self._make_outbound)
         self._folders: tuple[str, ...] = ()
@@ -150,7 +151,7 @@ class EmbeddedControl:
         if isinstance(own, Pod):
             self._own = own
         before, self._reason = self._reason, self._why_unready(scan)
-        self._index.change(
+        self._mesh.change(
             scan.applied,
             scan.deleted,
             viewpoint=self._viewpoint(),
@@ -190,7 +191,7 @@ class EmbeddedControl:
         pod = lookup.pod(self._key.namespace, self._key.name) or self._own
         if self._reason or pod is None:
             return refuse_all(self._reason)
-        return default_server_policy(lookup.workload(pod), port)
+        return self._mesh.policy_of(lookup, pod, port)
 
     def _make_outbound(self, lookup: Lookup, destination: Address) -> OutboundPolicy | None:
         lookup.tags.add(_STATE)

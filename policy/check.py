@@ -46,17 +46,6 @@ def address_number(text: str) -> int:
     return int(address)
 
 
-def describe_client(client: Client) -> str:
-    """Say who a client is, as every message about it does."""
-    if client.tls is ClientTls.MESH:
-        if client.identity is not None:
-            return f"{client.identity.name} at {client.ip}"
-        return f"{client.ip} with mesh TLS but no identity"
-    if client.tls is ClientTls.FOREIGN:
-        return f"{client.ip} with TLS for {client.sni or 'another name'} that is not ours"
-    return f"{client.ip} without mesh TLS"
-
-
 @final
 class Check:
     """One authorization, ready to be tried."""

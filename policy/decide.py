@@ -21,7 +21,8 @@ from typing import Final, final
 
 from core.errors import ResourceError
 from discovery.model import Metadata
-from policy.check import Check, address_number, describe_client
+from policy.check import Check, address_number
+from policy.checklist import Checklist
 from policy.match import Alternative, Precedence, Request, RouteTable
 from policy.model import (
     AUDIT,
@@ -39,6 +40,7 @@ from policy.model import (
     ServerPolicy,
     Verdict,
 )
+from policy.words import describe_client, title_of
 
 MAX_PREPARED: Final = 1024
 """How many policies are kept prepared at once; the oldest goes first."""
@@ -57,7 +59,7 @@ _REPLACEABLE: Final = frozenset(
 
 @final
 class Rules:
-    """The denials and authorizations that apply together, ready to be tried."""
+    """The denials and authorizations of one server or route, ready to be tried."""
 
     __slots__ = ("allowed", "audited", "audited_denials", "denials", "void")
 
@@ -74,47 +76,36 @@ class Rules:
         self.audited_denials: Final = [each for each in checks if each.authorization.is_audit]
         self.void: Final = void
 
-    def denial(self, address: int, client: Client) -> Metadata | None:
-        """Return the first denial that matches."""
-        for check in self.denials:
-            if check.failure(address, client) is None:
-                return check.authorization.metadata
-        return None
-
 
 @final
 class Admissions:
     """Every permit that one route, or a connection, can be given; made once."""
 
-    __slots__ = ("is_probe", "permits", "route", "rules")
+    __slots__ = ("allowed", "denied", "is_probe", "permits", "route", "rules", "void")
 
     def __init__(
         self, prepared: Prepared, route: InboundRoute | None, alternative: Alternative | None
     ) -> None:
-        own: list[Check] = []
         self.route: Final = None if route is None else route.metadata
-        self.rules: Final[list[Rules]] = []
-        if route is not None:
-            rules = Rules(route.authorizations, route.denials, route.void)
-            self.rules.append(rules)
-            own = rules.allowed
-        self.rules.append(prepared.rules)
         self.is_probe: Final = route is not None and route.metadata == PROBE
-        rule = route.rules[alternative.rule] if route and alternative else InboundRule()
-        checks = [*own, *prepared.rules.allowed]
+        self.rules: Final = [prepared.rules]
+        if route is not None:
+            self.rules.insert(0, Rules(route.authorizations, route.denials, route.void))
+        checks = [check for rules in self.rules for check in rules.allowed]
         if prepared.localhost is not None:
             checks.append(prepared.localhost)
+        self.allowed: Final = Checklist(checks)
+        self.denied: Final = Checklist([each for rules in self.rules for each in rules.denials])
+        self.void: Final = [each for rules in self.rules for each in rules.void]
+        rule = route.rules[alternative.rule] if route and alternative else InboundRule()
         self.permits: Final = [
-            (
-                check,
-                Permit(
-                    server=prepared.policy.metadata,
-                    authorization=check.authorization.metadata,
-                    route=self.route,
-                    match=None if alternative is None else alternative.http or alternative.grpc,
-                    filters=rule.filters,
-                    is_audit=check.authorization.metadata == AUDIT,
-                ),
+            Permit(
+                server=prepared.policy.metadata,
+                authorization=check.authorization.metadata,
+                route=self.route,
+                match=None if alternative is None else alternative.http or alternative.grpc,
+                filters=rule.filters,
+                is_audit=check.authorization.metadata == AUDIT,
             )
             for check in checks
         ]
@@ -216,34 +207,29 @@ _BYTES: Final = (Protocol.OPAQUE, Protocol.TLS)
 def _decide(prepared: Prepared, admissions: Admissions, client: Client) -> Verdict:
     address = address_number(client.ip)
     if prepared.has_denials and not _is_exempt(prepared, admissions, address):
-        for rules in admissions.rules:
-            denial = rules.denial(address, client)
-            if denial is not None:
-                denied = Refusal(
-                    code="unauthorized",
-                    server=prepared.policy.metadata,
-                    route=admissions.route,
-                    reason=f"{denial} denies {describe_client(client)}",
-                    denial=denial,
-                )
-                return _audited(prepared, admissions, client, denied)
-    attempts: list[Attempt] = []
-    for check, permit in admissions.permits:
-        failed = check.failure(address, client)
-        if failed is None:
-            if prepared.has_audits:
-                return _audited(prepared, admissions, client, permit)
-            return permit
-        attempts.append(failed)
-    for rules in admissions.rules:
-        attempts.extend(rules.void)
+        index = admissions.denied.first(address, client)
+        if index >= 0:
+            denial = admissions.denied.checks[index].authorization
+            denied = Refusal(
+                code="unauthorized",
+                server=prepared.policy.metadata,
+                route=admissions.route,
+                reason=f"{title_of(denial.metadata)} denies {describe_client(client)}",
+                denial=denial.metadata,
+                hint=denial.note,
+            )
+            return _audited(prepared, admissions, client, denied)
+    index = admissions.allowed.first(address, client)
+    if index >= 0:
+        permit = admissions.permits[index]
+        return _audited(prepared, admissions, client, permit) if prepared.has_audits else permit
     where = admissions.route if admissions.route is not None else prepared.policy.metadata
     refused = Refusal(
         code="unauthorized",
         server=prepared.policy.metadata,
         route=admissions.route,
-        reason=f"no authorization on {where} admits {describe_client(client)}",
-        attempts=tuple(attempts),
+        reason=f"no authorization on {title_of(where)} admits {describe_client(client)}",
+        attempts=(*admissions.allowed.attempts(address, client), *admissions.void),
     )
     return _audited(prepared, admissions, client, refused) if prepared.has_audits else refused
 
@@ -303,7 +289,7 @@ def _not_found(prepared: Prepared, request: Request) -> Refusal:
     return Refusal(
         code="route-not-found",
         server=prepared.policy.metadata,
-        reason=f"no route on {prepared.policy.metadata} matches "
+        reason=f"no route on {title_of(prepared.policy.metadata)} matches "
         f"{request.method} {request.host}{request.path}",
         hint="where a route is attached, every request needs one: add a route that matches",
     )
@@ -313,5 +299,6 @@ def _no_requests(policy: ServerPolicy) -> Refusal:
     return Refusal(
         code="route-not-found",
         server=policy.metadata,
-        reason=f"{policy.metadata} takes {policy.protocol.value} connections, not requests",
+        reason=f"{title_of(policy.metadata)} takes {policy.protocol.value} connections, "
+        "not requests",
     )

@@ -86,6 +86,8 @@ class Authorization:
     authentication: Authentication
     is_audit: bool = False
     """Evaluated and counted, never enforced (annotation ``pillion.dev/mode: audit``)."""
+    note: str = ""
+    """What a person should know of it when it speaks."""
 
 
 class RouteKind(Enum):
@@ -138,6 +140,8 @@ class RateLimit:
     total: int | None = None
     identity: int | None = None
     overrides: tuple[RateLimitOverride, ...] = ()
+    is_audit: bool = False
+    """Counted, never enforced."""
 
 
 DEFAULT_ROUTE: Final = default_metadata("default")

@@ -54,6 +54,10 @@ class Fields:
         """Whether the field is there and not ``null``."""
         return self._get(name) is not None
 
+    def is_named(self, name: str) -> bool:
+        """Whether the field is there, be it as ``null``."""
+        return name in self._entries
+
     def problem(self, name: str, message: str) -> None:
         """Note a mistake in field ``name``; with an empty name, in this map as a whole."""
         node = self._entries.get(name)

@@ -1,0 +1,1 @@
+"""``pillion policy``: decisions over a mesh directory, made by the code that makes them live."""
