@@ -12,13 +12,15 @@ from core.watch import Watch
 from discovery.model import Address, Labels, Metadata
 from identity.name import Identity
 from policy.decide import decide_connection
-from policy.model import Client, ClientTls, Protocol, Refusal, ServerPolicy
+from policy.model import Client, ClientTls, Permit, Protocol, Refusal, ServerPolicy
 from proxy.inbound.detect import detect_client, read_transport_header
+from proxy.inbound.greeting import Greeted, Greetings
 from proxy.net.connection import Connection, error_name
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
 from proxy.providers import PolicyProvider
 from proxy.runtime import Runtime
+from proxy.speaker import Speaker
 from proxy.telemetry.metric import (
     accept_labels,
     authz_labels,
@@ -79,6 +81,7 @@ class InboundServer:
         self._runtime = runtime
         self._policies = policies
         self._ports: dict[int, OpenPort] = {}
+        self._greetings = Greetings(runtime)
         self._counted: Cache[Kind, Counted] = Cache()
 
     def accepted(self, sock: socket.socket, ip: str) -> None:
@@ -92,6 +95,7 @@ class InboundServer:
         inbox.stream = stream
         handed_over = False
         target: Address | None = None
+        greeted: Greeted | None = None
         try:
             destination = runtime.capture.original_destination(sock)
             target = destination
@@ -102,8 +106,8 @@ class InboundServer:
             if destination.port == runtime.inbound_port:
                 client, target = await self._direct(stream, inbox, destination, ip)
             else:
-                client = await self._identify(stream, inbox, destination.port, ip)
-            handed_over = await self._admit(stream, inbox, client, target)
+                client, greeted = await self._identify(stream, inbox, destination, ip)
+            handed_over = await self._admit(stream, inbox, client, target, greeted)
         except ClosedEarlyError as error:
             runtime.log.debug("client left", direction="inbound", client_ip=ip, reason=str(error))
         except MeshError as error:
@@ -111,14 +115,28 @@ class InboundServer:
         finally:
             if not handed_over:
                 stream.close()
+                if greeted is not None:
+                    greeted.stream.abort()
                 runtime.leave()
 
-    async def _identify(self, stream: Stream, inbox: Inbox, port: int, ip: str) -> Client:
-        """Find out who calls a port of the application's."""
-        policy = self._policies.inbound(port).current
+    async def _identify(
+        self, stream: Stream, inbox: Inbox, target: Address, ip: str
+    ) -> tuple[Client, Greeted | None]:
+        """Find out who calls a port of the application's, and whether that speaks first."""
+        policy = self._policies.inbound(target.port).current
+        client = Client(ip)
         if policy.protocol is Protocol.OPAQUE:
-            return Client(ip)
-        return await self._detect(stream, inbox, ip, direct=False)
+            return client, None
+        # A route makes it an HTTP port, whose server never speaks first.
+        if policy.protocol is Protocol.DETECT and not policy.routes:
+            stream.resume()
+            if isinstance(decide_connection(policy, client), Permit):
+                first = await self._greetings.listen(inbox, target)
+                if isinstance(first, Greeted):
+                    return client, first
+                if first is Speaker.SERVER and not inbox.data:
+                    return client, None
+        return await self._detect(stream, inbox, ip, direct=False), None
 
     async def _direct(
         self, stream: Stream, inbox: Inbox, destination: Address, ip: str
@@ -169,7 +187,14 @@ class InboundServer:
             direct=direct,
         )
 
-    async def _admit(self, stream: Stream, inbox: Inbox, client: Client, target: Address) -> bool:
+    async def _admit(
+        self,
+        stream: Stream,
+        inbox: Inbox,
+        client: Client,
+        target: Address,
+        greeted: Greeted | None,
+    ) -> bool:
         """Ask policy, dial the application, join the two; False when policy refuses."""
         runtime = self._runtime
         if target.port in (runtime.inbound_port, runtime.outbound_port):
@@ -184,11 +209,15 @@ class InboundServer:
             runtime.metrics.deny.child(counted.labels).value += 1
             self._denied(verdict, client, target, "connection denied")
             return False
-        sock = await runtime.connector.connect(target, runtime.limits.inbound_connect_s)
+        if greeted is None:
+            sock = await runtime.connector.connect(target, runtime.limits.inbound_connect_s)
+            far = Stream(runtime.loop, sock, inbox)
+        else:
+            far = greeted.stream
         connection = Connection(
             self,
             stream,
-            Stream(runtime.loop, sock, inbox),
+            far,
             counted.near,
             counted.far,
             Admitted(client, target.port, counted),
@@ -207,7 +236,8 @@ class InboundServer:
             authorization=str(verdict.authorization),
         )
         self._remember(connection, target.port)
-        connection.relay.start(early_near=inbox.take())
+        early = b"" if greeted is None else greeted.inbox.take()
+        connection.relay.start(early_near=inbox.take(), early_far=early)
         return True
 
     def _count_as(self, policy: ServerPolicy, target: Address, client: Client) -> Counted:

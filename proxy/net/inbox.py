@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, final
 
 from core.errors import ClosedEarlyError
@@ -16,7 +17,17 @@ INBOX_BYTES: Final = 65_536
 class Inbox:
     """Collects what a stream reads until somebody knows what to do with it."""
 
-    __slots__ = ("_error", "_limit", "_loop", "_waiter", "closed", "data", "ended", "stream")
+    __slots__ = (
+        "_error",
+        "_limit",
+        "_loop",
+        "_waiter",
+        "closed",
+        "data",
+        "ended",
+        "listener",
+        "stream",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: int = INBOX_BYTES) -> None:
         self._loop = loop
@@ -27,6 +38,8 @@ class Inbox:
         """What has come and was not taken."""
         self.ended = False
         self.closed = False
+        self.listener: Callable[[], None] | None = None
+        """Called at whatever happens, beside whoever waits here."""
         self.stream: Stream | None = None
         """The stream to hold back when the bound is reached."""
 
@@ -87,5 +100,7 @@ class Inbox:
             self._waiter = None
 
     def _wake(self) -> None:
+        if self.listener is not None:
+            self.listener()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -1,0 +1,126 @@
+"""A server that speaks first, found out without a stall and without configuration.
+
+When the client of a port with protocol detection stays silent, the application is dialled once
+on speculation: if it greets within a second, the port is opaque from here on, and this client
+gets the greeting. The client's own first byte ends the speculation. Nobody whom policy would
+refuse as a plain TCP client causes a dial or sees a byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Final, final
+
+from core.errors import MeshError
+from discovery.model import Address
+from proxy.net.inbox import Inbox
+from proxy.net.stream import Stream
+from proxy.runtime import Runtime
+from proxy.speaker import GREETING_WAIT_S, Speaker, Speakers, is_greeting, silence_s
+
+_TCP_INFO_RTT: Final = 68
+"""Offset of tcpi_rtt, in microseconds (linux/tcp.h)."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """A connection to the application that has spoken."""
+
+    stream: Stream
+    inbox: Inbox
+
+
+@final
+class Greetings:
+    """Finds out, port by port, whether the application speaks first."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._speakers: Speakers[int] = Speakers()
+        self._asking: dict[int, asyncio.Event] = {}
+        """Ports for which a speculative connection is open; set when it is decided."""
+
+    async def listen(self, inbox: Inbox, target: Address) -> Greeted | Speaker:
+        """Wait for the first word on a silent, admissible connection.
+
+        Returns the greeted application; SERVER when the port is known to greet; CLIENT when the
+        client spoke, or has to.
+        """
+        runtime = self._runtime
+        if await client_speaks(inbox, silence_s(round_trip_s(inbox))):
+            return Speaker.CLIENT
+        known = self._speakers.get(target.port, runtime.clock.monotonic())
+        asking = self._asking.get(target.port)
+        if known is None and asking is not None:
+            await either(inbox, asking, GREETING_WAIT_S)
+            known = self._speakers.get(target.port, runtime.clock.monotonic())
+            return Speaker.CLIENT if inbox.data or known is None else known
+        if known is not None:
+            return known
+        decided = self._asking[target.port] = asyncio.Event()
+        try:
+            greeted = await self._ask(inbox, target)
+            speaker = Speaker.CLIENT if greeted is None else Speaker.SERVER
+            self._speakers.learn(target.port, speaker, runtime.clock.monotonic())
+            return speaker if greeted is None else greeted
+        finally:
+            del self._asking[target.port]
+            decided.set()
+
+    async def _ask(self, inbox: Inbox, target: Address) -> Greeted | None:
+        runtime = self._runtime
+        try:
+            sock = await runtime.connector.connect(target, runtime.limits.inbound_connect_s)
+        except MeshError:
+            # Whether the application can be reached is for the connection itself to find out.
+            return None
+        heard = Inbox(runtime.loop)
+        stream = Stream(runtime.loop, sock, heard)
+        heard.stream = stream
+        stream.resume()
+        news = asyncio.Event()
+        heard.listener = news.set
+        await either(inbox, news, GREETING_WAIT_S)
+        heard.listener = None
+        if not inbox.data and not inbox.ended and is_greeting(heard.data) and not stream.closed:
+            stream.pause()
+            runtime.log.info("server speaks first", port=target.port)
+            return Greeted(stream, heard)
+        stream.abort()
+        return None
+
+
+async def client_speaks(inbox: Inbox, timeout_s: float) -> bool:
+    """Wait for the client's first byte or its end; False when it stays silent."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await inbox.more(0)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def either(inbox: Inbox, news: asyncio.Event, timeout_s: float) -> None:
+    """Wait for the client to speak, end or leave, or for ``news``, or for the time to pass."""
+    inbox.listener = news.set
+    try:
+        if not (inbox.data or inbox.ended or inbox.closed):
+            async with asyncio.timeout(timeout_s):
+                await news.wait()
+    except TimeoutError:
+        pass
+    finally:
+        inbox.listener = None
+
+
+def round_trip_s(inbox: Inbox) -> float:
+    """Return the kernel's estimate of the client's round-trip time, in seconds."""
+    if inbox.stream is None or inbox.stream.closed:
+        return 0.0
+    info = inbox.stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 72)
+    rtt: int = struct.unpack_from("I", info, _TCP_INFO_RTT)[0]
+    return rtt / 1e6

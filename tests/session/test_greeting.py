@@ -1,0 +1,180 @@
+"""Servers that speak first: heard without a stall by plain clients, learned, never leaked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from core.watch import Watch
+from discovery.model import Address
+from identity.generation import Generation
+from policy.model import ServerPolicy, TlsAuthenticated
+from proxy.net.capture import FixedCapture
+from tests.session.apps import exchange, serve
+from tests.sidecars import OPEN, Control, run_sidecar
+
+AUTHENTICATED: ServerPolicy = replace(
+    OPEN,
+    authorizations=(
+        replace(OPEN.authorizations[0], authentication=TlsAuthenticated(suffixes=((),))),
+    ),
+)
+STALL_S = 1.0
+"""Ten times the promise of 100 ms: tells a stall from none."""
+
+
+class Greeter:
+    """Greets every client and counts connections."""
+
+    def __init__(self, greeting: bytes = b"220 ready\r\n") -> None:
+        self.greeting = greeting
+        self.accepted = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        try:
+            writer.write(self.greeting)
+            while data := await reader.read(100):
+                writer.write(b"250 " + data)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+class Silent:
+    """Waits for the client and echoes; counts connections."""
+
+    def __init__(self) -> None:
+        self.accepted = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        try:
+            while data := await reader.read(100):
+                writer.write(data)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+async def first_word(address: Address) -> tuple[bytes, float]:
+    """Connect, say nothing, and return the first bytes with the seconds they took."""
+    started = time.monotonic()
+    reader, writer = await asyncio.open_connection(address.ip, address.port)
+    async with asyncio.timeout(15):
+        word = await reader.read(100)
+    took = time.monotonic() - started
+    writer.write(b"hello")
+    if word:
+        async with asyncio.timeout(5):
+            assert await reader.read(100) == b"250 hello"
+    writer.close()
+    return word, took
+
+
+async def test_a_greeting_comes_at_once_and_the_port_is_learned(api: Generation) -> None:
+    """The speculative connection becomes the client's; later ones need no speculation."""
+    greeter = Greeter()
+    async with (
+        serve(greeter) as app,
+        run_sidecar(api, FixedCapture(app), ip="127.0.0.2") as running,
+    ):
+        for _ in range(3):
+            word, took = await first_word(running.config.inbound_listen)
+            assert word == b"220 ready\r\n"
+            assert took < STALL_S
+        assert greeter.accepted == 3
+        assert len(running.events("server speaks first")) == 1
+
+
+async def test_many_silent_clients_cause_one_speculative_dial(api: Generation) -> None:
+    """Until a port is learned, one connection asks for all."""
+    silent = Silent()
+    async with (
+        serve(silent) as app,
+        run_sidecar(api, FixedCapture(app), ip="127.0.0.2") as running,
+    ):
+        inbound = running.config.inbound_listen
+        pairs = [await asyncio.open_connection(inbound.ip, inbound.port) for _ in range(10)]
+        await asyncio.sleep(1.3)
+        assert silent.accepted == 1
+        for _, writer in pairs:
+            writer.write(b"now")
+        async with asyncio.timeout(5):
+            for reader, _ in pairs:
+                assert await reader.readexactly(3) == b"now"
+        assert silent.accepted == 11
+        for _, writer in pairs:
+            writer.transport.abort()
+
+
+async def test_a_client_that_speaks_ends_the_speculation(api: Generation) -> None:
+    """Its bytes go over a connection of its own, looked into as always."""
+    silent = Silent()
+    async with (
+        serve(silent) as app,
+        run_sidecar(api, FixedCapture(app), ip="127.0.0.2") as running,
+    ):
+        inbound = running.config.inbound_listen
+        reader, writer = await asyncio.open_connection(inbound.ip, inbound.port)
+        await asyncio.sleep(0.2)
+        writer.write(b"late")
+        async with asyncio.timeout(5):
+            assert await reader.readexactly(4) == b"late"
+        assert silent.accepted == 2
+        assert running.events("server speaks first") == []
+        writer.transport.abort()
+
+
+async def test_a_refused_client_neither_dials_nor_hears(api: Generation) -> None:
+    """Policy comes before the speculation: no dial, no byte."""
+    greeter = Greeter()
+    control = Control(Watch(api), policy=AUTHENTICATED)
+    async with (
+        serve(greeter) as app,
+        run_sidecar(
+            api,
+            FixedCapture(app),
+            ip="127.0.0.2",
+            control=control,
+            settings={"PILLION_INBOUND_DETECT_TIMEOUT": "500ms"},
+        ) as running,
+    ):
+        assert await exchange(running.config.inbound_listen, b"", end=False) == b""
+        assert greeter.accepted == 0
+
+
+@pytest.mark.parametrize("word", [b"HTTP/1.1 408 Request Timeout\r\n\r\n", b"HTTP"])
+async def test_an_http_timeout_is_no_greeting(api: Generation, word: bytes) -> None:
+    """A server that gives up on silence has not spoken first."""
+    greeter = Greeter(word)
+    async with (
+        serve(greeter) as app,
+        run_sidecar(
+            api,
+            FixedCapture(app),
+            ip="127.0.0.2",
+            settings={"PILLION_INBOUND_DETECT_TIMEOUT": "500ms"},
+        ) as running,
+    ):
+        assert await exchange(running.config.inbound_listen, b"", end=False) == b""
+        assert running.events("server speaks first") == []
+        failed = await running.until_event("connection failed")
+        assert failed["code"] == "detect-timeout"
+
+
+async def test_a_port_whose_application_is_down_is_not_learned_as_greeting(
+    api: Generation,
+) -> None:
+    """A failed speculative dial leaves detection as it was."""
+    async with serve(Silent()) as app:
+        pass
+    async with run_sidecar(api, FixedCapture(app), ip="127.0.0.2") as running:
+        assert await exchange(running.config.inbound_listen, b"x") == b""
+        failed = await running.until_event("connection failed")
+        assert failed["code"] == "connect-refused"
