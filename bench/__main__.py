@@ -43,7 +43,7 @@ CANDIDATES: Final[tuple[Candidate, ...]] = (Haproxy(), Nginx(), Pillion())
 WORK_KEYS: Final = (*(work.key for work in WORKS), FOOTPRINT)
 RESULTS: Final = Path(__file__).parent / "results"
 WARM_SECONDS: Final = 0.4
-TABLE_WIDTH: Final = 132
+TABLE_WIDTH: Final = 140
 """Columns below which the table would break its lines; a narrower terminal does that itself."""
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 DESCRIPTORS: Final = 8192
