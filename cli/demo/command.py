@@ -161,8 +161,9 @@ def _table(scenarios: list[Scenario]) -> str:
         mark = "[green]√[/]" if scenario.ok else "[bold red]×[/]"
         client = scenario.client_identity or "no identity"
         table.add_row(mark, scenario.name, scenario.path, latency, client)
-        table.add_row("", "", "", "", f"[dim]{escape(scenario.seen)}[/]")
-    Console(file=out, force_terminal=sys.stdout.isatty(), highlight=False, width=200).print(table)
+        for line in scenario.seen:
+            table.add_row("", "", "", "", f"[dim]{escape(line)}[/]")
+    Console(file=out, force_terminal=sys.stdout.isatty(), highlight=False, width=400).print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 

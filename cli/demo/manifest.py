@@ -42,8 +42,8 @@ class Service:
     name: str
     app: str
     cluster_ip: str
-    port: int
-    target_port: int
+    ports: Mapping[int, int]
+    """Port → the pods' port."""
 
 
 def write_manifests(
@@ -118,7 +118,8 @@ def _service(service: Service) -> Json:
             "clusterIP": service.cluster_ip,
             "clusterIPs": [service.cluster_ip],
             "ports": [
-                {"name": service.name, "port": service.port, "targetPort": service.target_port}
+                {"name": f"port-{port}", "port": port, "targetPort": target}
+                for port, target in service.ports.items()
             ],
         },
     }

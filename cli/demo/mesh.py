@@ -148,13 +148,12 @@ class Mesh:
         )
         return pod
 
-    def service(self, name: str, app: str, address: str, port: int, target_port: int) -> None:
-        """Add a Service over the pods of ``app`` that exist, to the cluster and the manifests."""
-        self._services.append(
-            Service(name=name, app=app, cluster_ip=address, port=port, target_port=target_port)
-        )
+    def service(self, name: str, app: str, address: str, ports: Mapping[int, int]) -> None:
+        """Add a Service over the pods of ``app`` that exist; ``ports`` are port → pods' port."""
+        self._services.append(Service(name=name, app=app, cluster_ip=address, ports=ports))
         pods = [workload for workload in self._workloads if workload.app == app]
-        self.cluster.service(address, port, [(pod.ip, target_port) for pod in pods])
+        for port, target in ports.items():
+            self.cluster.service(address, port, [(pod.ip, target) for pod in pods])
 
     def write(self, **settings: str) -> None:
         """Write the manifests, with these settings of the whole mesh."""

@@ -46,8 +46,8 @@ class Scenario:
     """As the server's sidecar saw it; empty: the client has none."""
     latency_ms: float | None = None
     path: str = "local"
-    seen: str = ""
-    """For a person: what was seen."""
+    seen: tuple[str, ...] = ()
+    """For a person: what was seen, line by line."""
 
 
 @final
@@ -70,9 +70,10 @@ class Story:
         capture = self._place / "cable.pcap"
         watch = self._watch(capture)
         played = [self._play_http(), self._play_redis(), self._play_stranger()]
+        self._await_word(capture)
         watch.send_signal(signal.SIGTERM)
         watch.wait(_START_S)
-        return [*played, self._play_witness(capture)]
+        return [*played, self._play_witness(capture, played[0])]
 
     def _set_scene(self) -> None:
         with self._talk.step("make three pods of network namespaces") as step:
@@ -84,8 +85,8 @@ class Story:
             self._stranger = self._mesh.workload("stranger-0", "stranger", meshed=False)
             step.note = ", ".join(f"{name} {pod.ip}" for name, pod in self._mesh.pods.items())
         with self._talk.step("write the manifests that are the mesh") as step:
-            self._mesh.service("api", "store", WEB_ADDRESS, 80, _HTTP_PORT)
-            self._mesh.service("redis", "store", REDIS_ADDRESS, _REDIS_PORT, _REDIS_PORT)
+            self._mesh.service("api", "store", WEB_ADDRESS, {80: _HTTP_PORT})
+            self._mesh.service("redis", "store", REDIS_ADDRESS, {_REDIS_PORT: _REDIS_PORT})
             self._mesh.write(defaultInboundPolicy="all-authenticated")
             step.note = f"default inbound policy all-authenticated, in {self._mesh.directory}"
 
@@ -194,14 +195,14 @@ class Story:
             target=f"{self._store.ip}:{port}",
         )
         if event is None:
-            return Scenario(name=name, ok=False, seen="store-0's sidecar logged no connection")
+            return Scenario(name=name, ok=False, seen=("store-0's sidecar logged no connection",))
         identity = str(event.get("client_identity", ""))
         return Scenario(
             name=name,
             ok=good and identity.startswith("web.shop.") and event.get("tls") == "mesh",
             client_identity=identity,
             latency_ms=latency_ms,
-            seen=f"allowed by {event.get('authorization')}",
+            seen=(f"allowed by {event.get('authorization')}",),
         )
 
     def _play_stranger(self) -> Scenario:
@@ -222,10 +223,10 @@ class Story:
                 ok=done.returncode != 0 and self._marker not in done.stdout and bool(event),
                 client_identity=str(event.get("client_identity", "")) if event else "",
                 latency_ms=latency,
-                seen=f"denied: {reason}",
+                seen=(f"denied: {reason}",),
             )
 
-    def _play_witness(self, capture: Path) -> Scenario:
+    def _play_witness(self, capture: Path, requests: Scenario) -> Scenario:
         with self._talk.step("look at what tcpdump saw on store-0's cable") as step:
             flows = read_capture(capture)
             word = self._marker.encode()
@@ -238,15 +239,26 @@ class Story:
                 ok=0 < meshed.connections == meshed.tls
                 and not meshed.marked
                 and plain.marked == plain.connections > 0,
-                client_identity="",
+                client_identity=requests.client_identity,
+                latency_ms=requests.latency_ms,
                 seen=(
-                    f"{meshed.tls} of {meshed.connections} connections web-0 → store-0 are TLS: "
-                    f"{meshed.records} records, {meshed.size_bytes} bytes, "
-                    f"hello for {', '.join(meshed.server_names) or 'nobody'}; "
-                    f"their word is readable in {meshed.marked}, "
-                    f"in the stranger's in {plain.marked} of {plain.connections}"
+                    (
+                        f"{meshed.tls} of {meshed.connections} connections are TLS: "
+                        f"{meshed.records} records, {meshed.size_bytes} bytes"
+                    ),
+                    f"hello for {', '.join(meshed.server_names) or 'nobody'}",
+                    (
+                        f"the word can be read in {meshed.marked} of them, in {plain.marked} of "
+                        f"{plain.connections} of the stranger's"
+                    ),
                 ),
             )
+
+    def _await_word(self, capture: Path) -> None:
+        """Wait until the stranger's request, the last of all, has been written down."""
+        deadline = time.monotonic() + _EVENT_S
+        while self._marker.encode() not in capture.read_bytes() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
 
 
 def _curl(pod: Pod, *options: str) -> subprocess.CompletedProcess[str]:

@@ -14,8 +14,10 @@ from cli.output import Form
 from core.errors import ConfigError
 
 SCENARIOS = [
-    Scenario(name="http", ok=True, client_identity="web.shop", latency_ms=1.23456, seen="allowed"),
-    Scenario(name="stranger-denied", ok=False, seen="answered [200]"),
+    Scenario(
+        name="http", ok=True, client_identity="web.shop", latency_ms=1.23456, seen=("allowed",)
+    ),
+    Scenario(name="stranger-denied", ok=False, seen=("answered [200]",)),
 ]
 
 

@@ -1,0 +1,167 @@
+"""The demo keeps its promise: it shows the mesh at work, and leaves the machine as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import wait_until
+from tests.support.sockets import ENVIRONMENT, PILLION
+
+pytestmark = [
+    pytest.mark.needs(
+        *("root", "curl", "ip", "iptables-nft", "nsenter", "redis-cli", "redis-server"),
+        *("setpriv", "tcpdump", "unshare"),
+    ),
+    pytest.mark.slow,
+]
+
+WEB = "web.shop.serviceaccount.identity.linkerd.cluster.local"
+SECONDS = 120
+Process = tuple[int, str]
+"""Its id and when it started, which no two processes share."""
+
+
+def start_demo(*arguments: str) -> subprocess.Popen[str]:
+    """Start the demo as a user would."""
+    return subprocess.Popen(
+        [*PILLION, "demo", *arguments],
+        env={**os.environ, **ENVIRONMENT},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def descendants(root: int) -> set[Process]:
+    """Return the processes that ``root`` started, itself and by others."""
+    children: dict[int, list[Process]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                children.setdefault(int(fields[1]), []).append((int(entry.name), fields[19]))
+    found: set[Process] = set()
+    queue = [root]
+    while queue:
+        for process in children.get(queue.pop(), []):
+            found.add(process)
+            queue.append(process[0])
+    return found
+
+
+def alive(process: Process) -> bool:
+    """Whether a process is there and no zombie."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{process[0]}/stat").read_text().rpartition(")")[2].split()
+        return fields[19] == process[1] and fields[0] != "Z"
+    return False
+
+
+def assert_nothing_left(place: Path | None, started: set[Process]) -> None:
+    """No process, no directory; with them gone, the namespaces that only they held are too."""
+    wait_until(lambda: not any(map(alive, started)), seconds=10, what="its processes end")
+    assert place is not None
+    assert not place.exists()
+
+
+def place_in(talk: str) -> Path | None:
+    """Return the directory of the run, as the demo told it."""
+    found = re.search(r"(/tmp/pillion-demo-\w+)/", talk)
+    return Path(found[1]) if found else None
+
+
+def named_namespaces() -> list[str]:
+    """Return the network namespaces that have a name on this machine."""
+    return sorted(path.name for path in Path("/run/netns").glob("*"))
+
+
+def test_the_demo_shows_the_mesh_and_leaves_nothing() -> None:
+    """Every scenario is good, its JSON has the agreed shape, and the machine is as before."""
+    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True)
+    names = named_namespaces()
+    started: set[Process] = set()
+    with start_demo("-o", "json") as demo:
+        try:
+            deadline = time.monotonic() + SECONDS
+            while demo.poll() is None and time.monotonic() < deadline:
+                started |= descendants(demo.pid)
+                time.sleep(0.1)
+        finally:
+            demo.kill()
+        assert demo.stdout is not None
+        assert demo.stderr is not None
+        data, talk = demo.stdout.read(), demo.stderr.read()
+    assert demo.returncode == 0, talk
+    document = json.loads(data)
+    assert set(document) == {"scenarios"}
+    keys = {"name", "ok", "path", "client_identity", "latency_ms"}
+    scenarios = {each["name"]: each for each in document["scenarios"]}
+    assert all(set(each) == keys for each in document["scenarios"])
+    assert list(scenarios) == ["http", "redis", "stranger-denied", "encrypted"]
+    assert all(each["ok"] is True and each["path"] == "local" for each in scenarios.values())
+    for name in ("http", "redis"):
+        assert scenarios[name]["client_identity"] == WEB
+        assert 0 < scenarios[name]["latency_ms"] < 1000
+    assert scenarios["stranger-denied"]["client_identity"] is None
+    assert "4 of 4 scenarios as they should be" in talk.splitlines()[-1]
+    assert len(started) > 5
+    assert_nothing_left(place_in(talk), started)
+    assert named_namespaces() == names
+    again = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True)
+    assert again.stdout == links.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("moment", ["start an HTTP server", "start their sidecars"])
+def test_an_interrupted_demo_cleans_up(number: signal.Signals, moment: str) -> None:
+    """A signal with apps or sidecars running: exit 1, after everything is removed."""
+    with start_demo() as demo:
+        try:
+            assert demo.stderr is not None
+            talk = ""
+            while moment not in talk:
+                line = demo.stderr.readline()
+                assert line, f"ended early: {talk}"
+                talk += line
+            started = descendants(demo.pid)
+            demo.send_signal(number)
+            # A second one, of impatience, does not keep it from cleaning up.
+            demo.send_signal(number)
+            talk += demo.stderr.read()
+            assert demo.wait(SECONDS) == 1
+        finally:
+            demo.kill()
+    assert started
+    assert "everything that was started is ended and removed" in talk
+    assert_nothing_left(place_in(talk), started)
+
+
+def test_a_killed_demo_takes_its_programs_along() -> None:
+    """Kill -9 leaves a directory of files, and no process and no namespace."""
+    with start_demo() as demo:
+        try:
+            assert demo.stderr is not None
+            talk = ""
+            while "start their sidecars" not in talk:
+                line = demo.stderr.readline()
+                assert line, f"ended early: {talk}"
+                talk += line
+            started = descendants(demo.pid)
+        finally:
+            demo.kill()
+    assert len(started) > 3
+    wait_until(lambda: not any(map(alive, started)), seconds=10, what="its processes end")
+    place = place_in(talk)
+    assert place is not None
+    shutil.rmtree(place)
