@@ -9,20 +9,16 @@ refuse as a plain TCP client causes a dial or sees a byte.
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from dataclasses import dataclass
-from typing import Final, final
+from typing import final
 
 from core.errors import MeshError
 from discovery.model import Address
 from proxy.net.inbox import Inbox
+from proxy.net.sockopt import round_trip_s
 from proxy.net.stream import Stream
 from proxy.runtime import Runtime
 from proxy.speaker import GREETING_WAIT_S, Speaker, Speakers, is_greeting, silence_s
-
-_TCP_INFO_RTT: Final = 68
-"""Offset of tcpi_rtt, in microseconds (linux/tcp.h)."""
 
 
 @final
@@ -51,7 +47,7 @@ class Greetings:
         client spoke, or has to.
         """
         runtime = self._runtime
-        if await client_speaks(inbox, silence_s(round_trip_s(inbox))):
+        if await client_speaks(inbox, silence_s(_round_trip_s(inbox))):
             return Speaker.CLIENT
         known = self._speakers.get(target.port, runtime.clock.monotonic())
         asking = self._asking.get(target.port)
@@ -117,10 +113,7 @@ async def either(inbox: Inbox, news: asyncio.Event, timeout_s: float) -> None:
         inbox.listener = None
 
 
-def round_trip_s(inbox: Inbox) -> float:
-    """Return the kernel's estimate of the client's round-trip time, in seconds."""
+def _round_trip_s(inbox: Inbox) -> float:
     if inbox.stream is None or inbox.stream.closed:
         return 0.0
-    info = inbox.stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 72)
-    rtt: int = struct.unpack_from("I", info, _TCP_INFO_RTT)[0]
-    return rtt / 1e6
+    return round_trip_s(inbox.stream.socket)

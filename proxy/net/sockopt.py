@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+import struct
 from dataclasses import dataclass
 from typing import Final, final
 
 _TCP_USER_TIMEOUT: Final = 18
 """linux/tcp.h; not in every Python's socket module."""
+_TCP_INFO_BYTES: Final = 72
+_TCP_INFO_RTT: Final = 68
+"""Where tcpi_rtt lies in them, in microseconds (linux/tcp.h)."""
 
 
 @final
@@ -32,3 +36,10 @@ def apply_options(sock: socket.socket, options: TcpOptions) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, options.keepalive_s)
     if options.user_timeout_ms:
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, options.user_timeout_ms)
+
+
+def round_trip_s(sock: socket.socket) -> float:
+    """Return the kernel's estimate of the peer's round-trip time, in seconds."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    rtt: int = struct.unpack_from("I", info, _TCP_INFO_RTT)[0]
+    return rtt / 1e6
