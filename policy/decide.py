@@ -223,7 +223,9 @@ def _decide(prepared: Prepared, admissions: Admissions, client: Client) -> Verdi
     if index >= 0:
         permit = admissions.permits[index]
         return _audited(prepared, admissions, client, permit) if prepared.has_audits else permit
-    where = admissions.route if admissions.route is not None else prepared.policy.metadata
+    where = prepared.policy.metadata
+    if admissions.route is not None and admissions.route.kind != "default":
+        where = admissions.route
     refused = Refusal(
         code="unauthorized",
         server=prepared.policy.metadata,

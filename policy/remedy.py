@@ -72,11 +72,9 @@ def remedies_for(policy: ServerPolicy, client: Client, verdict: Verdict) -> tupl
 
 
 def _for_unauthorized(policy: ServerPolicy, client: Client, refusal: Refusal) -> tuple[Remedy, ...]:
-    found = [
-        Remedy(f"fix the reference in {title_of(each.authorization)}")
-        for each in refusal.attempts
-        if each.clause is Clause.REFERENCE
-    ]
+    broken = [each for each in refusal.attempts if each.clause is Clause.REFERENCE]
+    broken.sort(key=lambda each: "(" not in each.failed)
+    found = [Remedy(f"fix the reference in {title_of(each.authorization)}") for each in broken]
     ranked = sorted(
         ((_failing(each, client), each) for each in _tried(policy, refusal)),
         key=lambda pair: len(pair[0]),

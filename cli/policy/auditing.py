@@ -15,13 +15,14 @@ from typing import Final, final
 from prometheus_client.parser import text_string_to_metric_families
 
 from cli.output import Form, Json, write
-from cli.policy.survey import asks_of, callers_of, ports_of
+from cli.policy.case import Target
+from cli.policy.survey import EVERYTHING, Caller, asks_of, callers_of, ports_of
 from control.offline import OfflineMesh
 from core.errors import ConfigError
 from discovery.model import Metadata
-from policy.decide import decide_connection, decide_request
+from policy.decide import decide_connection, decide_request, prepare
 from policy.match import Request
-from policy.model import Audit, Client, Permit, Protocol, ServerPolicy, Verdict
+from policy.model import Client, Permit, Protocol, ServerPolicy, Verdict
 from policy.words import name_of, title_of
 from resources.authorization_policy import AuthorizationPolicy
 from resources.server_authorization import ServerAuthorization
@@ -39,9 +40,9 @@ class Report:
     """What one policy in audit mode would do."""
 
     policy: Metadata
-    refused: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Who and what is admitted now and would not be → on how many ports."""
-    admitted: dict[tuple[str, str], int] = field(default_factory=dict)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    """Who and what is admitted now and would not be."""
+    admitted: list[tuple[str, str]] = field(default_factory=list)
     """Who and what is refused now and would be admitted."""
     seen_allowed: dict[str, int] = field(default_factory=dict)
     seen_denied: dict[str, int] = field(default_factory=dict)
@@ -63,11 +64,9 @@ def audit_mesh(mesh: OfflineMesh, wanted: str, metrics: tuple[str, ...]) -> list
     ]
     callers = callers_of(mesh, [policy for _, policy in policies])
     for target, policy in policies:
-        for ask in asks_of(policy):
+        if prepare(policy).has_audits:
             for caller in callers:
-                verdict = _decide(policy, caller.client, ask.request)
-                for audit in verdict.audits:
-                    _count(reports, audit, verdict, (caller.name, f"{target} {ask.name}"))
+                _ask(reports, target, policy, caller)
     for source in metrics:
         _read_metrics(source, reports)
     return list(reports.values())
@@ -130,18 +129,26 @@ def _decide(policy: ServerPolicy, client: Client, request: Request | None) -> Ve
     return decide_request(policy, client, request)
 
 
-def _count(
+def _ask(
     reports: dict[tuple[str, str, str], Report],
-    audit: Audit,
-    verdict: Verdict,
-    who: tuple[str, str],
+    target: Target,
+    policy: ServerPolicy,
+    caller: Caller,
 ) -> None:
-    named = audit.authorization
-    report = reports.get((named.kind, named.name, named.namespace))
-    if report is None or audit.would_allow is isinstance(verdict, Permit):
-        return
-    changed = report.admitted if audit.would_allow else report.refused
-    changed[who] = changed.get(who, 0) + 1
+    """Ask everything for one caller, and note what each audited policy would change."""
+    asks = asks_of(policy)
+    changed: dict[tuple[tuple[str, str, str], bool], list[str]] = {}
+    for ask in asks:
+        verdict = _decide(policy, caller.client, ask.request)
+        for audit in verdict.audits:
+            named = audit.authorization
+            key = (named.kind, named.name, named.namespace)
+            if key in reports and audit.would_allow is not isinstance(verdict, Permit):
+                changed.setdefault((key, audit.would_allow), []).append(ask.name)
+    for (key, would_allow), names in changed.items():
+        told = reports[key].admitted if would_allow else reports[key].refused
+        whole = len(names) == len(asks) > 1
+        told += [(caller.name, f"{target} {name}") for name in ([EVERYTHING] if whole else names)]
 
 
 def _read_metrics(source: str, reports: dict[tuple[str, str, str], Report]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from cli.output import Form, Json, write
 from cli.policy.case import Target
 from cli.policy.judge import judge
-from cli.policy.survey import Ask, Caller, asks_of, callers_of, ports_of
+from cli.policy.survey import EVERYTHING, Ask, Caller, asks_of, callers_of, ports_of
 from control.offline import OfflineMesh
 from policy.model import Permit, ServerPolicy
 from policy.words import title_of, verdict_word
@@ -49,13 +49,13 @@ def compare(old: OfflineMesh, new: OfflineMesh) -> list[Change]:
                 pairs.setdefault((place, *policies), target)
     changed = [policy for _, *both in pairs for policy in both]
     callers = {each.name: each for mesh in (old, new) for each in callers_of(mesh, changed)}
-    return [
-        change
-        for place, before_policy, after_policy in pairs
-        for ask in asks_of(before_policy, after_policy)
-        for caller in callers.values()
-        if (change := _change(place, ask, caller, before_policy, after_policy))
-    ]
+    found: list[Change] = []
+    for place, before_policy, after_policy in pairs:
+        asks = asks_of(before_policy, after_policy)
+        for caller in callers.values():
+            own = [_change(place, ask, caller, before_policy, after_policy) for ask in asks]
+            found += _together([each for each in own if each is not None], len(asks))
+    return found
 
 
 def show_changes(form: Form, changes: list[Change]) -> None:
@@ -90,6 +90,13 @@ def show_changes(form: Form, changes: list[Change]) -> None:
         ],
     }
     write(form, data, table=table, short=lambda: summary)
+
+
+def _together(changes: list[Change], asked: int) -> list[Change]:
+    """Return changes that are the same for everything that was asked as one."""
+    if len(changes) == asked > 1 and len({(each.before, each.after) for each in changes}) == 1:
+        return [replace(changes[0], request=EVERYTHING)]
+    return changes
 
 
 def _change(

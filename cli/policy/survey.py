@@ -23,6 +23,9 @@ from resources.workload import Workload
 OUTSIDE: Final = "203.0.113.7"
 """An address of nobody (RFC 5737)."""
 
+EVERYTHING: Final = "everything"
+"""What a report says where every question has the same answer."""
+
 _ELSEWHERE: Final = "/somewhere-else"
 
 
