@@ -7,6 +7,8 @@ inbound routes). Backends, timeouts and retries mean nothing here.
 
 from __future__ import annotations
 
+from typing import Final
+
 from policy.model import InboundRule
 from policy.route import (
     Filter,
@@ -25,14 +27,24 @@ from policy.route import (
 )
 from resources.route import (
     CallCondition,
+    CorsFilter,
     HeaderEdit,
     HttpCondition,
+    MirrorFilter,
     PathEdit,
     RedirectFilter,
+    RewriteFilter,
     Route,
     RouteFilter,
+    UnknownFilter,
     ValueCondition,
 )
+
+_TYPES: Final[dict[type, str]] = {
+    MirrorFilter: "RequestMirror",
+    RewriteFilter: "URLRewrite",
+    CorsFilter: "CORS",
+}
 
 
 def route_hosts(route: Route) -> tuple[HostMatch, ...]:
@@ -61,7 +73,7 @@ def unusable_inbound(route: Route) -> str:
     for rule in route.rules:
         for each in rule.filters:
             if not isinstance(each, HeaderEdit | RedirectFilter):
-                return type(each).__name__.removesuffix("Filter")
+                return each.type if isinstance(each, UnknownFilter) else _TYPES[type(each)]
     return ""
 
 
