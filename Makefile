@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench image fmt lint type compile lock proto clean
+.PHONY: help demo test check bench image fmt lint type compile lock proto docs clean
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?=
@@ -68,6 +68,10 @@ proto:  ## the control API's messages, generated anew from api/proto
 	@tools/venv tools
 	@$(VENV)/python -m grpc_tools.protoc -Iapi/gen=api/proto \
 	    --python_out=. --pyi_out=. api/proto/*.proto
+
+docs:  ## the pages of docs/ that are made from tables in the code
+	@tools/venv dev
+	@$(VENV)/python -m tools.pages
 
 clean:  ## remove everything made here
 	@rm -rf .venv build dist pillion.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -48,7 +48,9 @@ class IdentitySource(Protocol):
 def command() -> None:
     """Run the sidecar; its settings are in the environment, names begin with PILLION_."""
     config = read_config(os.environ)
-    log = make_logger(config.log_level, config.log_format)
+    log = make_logger(config.log_level, config.log_format, colors=config.log_colors)
+    if config.ignored:
+        log.info("settings ignored", names=list(config.ignored))
     clock = SystemClock()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         control = EmbeddedControl(

@@ -7,17 +7,29 @@ alias. Nothing else reads the environment.
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, Generic, TypeVar, final
+from typing import Final, TypeVar, final
 
-from core.duration import parse_duration
 from core.errors import ConfigError
 from core.nearest import nearest_name
 from discovery.model import Address
-from proxy.telemetry.log import LEVELS
+from proxy.setting import (
+    ADDRESS,
+    FLAG,
+    IDENTITY,
+    IPS,
+    LEVEL,
+    PATH,
+    WORKLOAD,
+    Setting,
+    count,
+    duration,
+    one_of,
+    shown,
+)
+from proxy.telemetry.log import FORMS
 
 T = TypeVar("T")
 
@@ -27,222 +39,174 @@ BYTES_A_CONNECTION: Final = 2 * 34 * 1024
 """What a relayed connection is counted with when the memory limit bounds admission."""
 
 
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting(Generic[T]):
-    """One row of the table."""
-
-    name: str
-    """Without the prefix."""
-    parse: Callable[[str], T]
-    default: str
-    """As it would be written; empty: there is none."""
-    reason: str
-    alias: str = ""
-    """Linkerd's name without its prefix."""
-    required: bool = False
-
-
-def _text(value: str) -> str:
-    return value
-
-
-def _path(value: str) -> Path:
-    return Path(value)
-
-
-def _address(value: str) -> Address:
-    host, _, port = value.rpartition(":")
-    if not port.isdecimal() or not 1 <= int(port) <= 65_535:
-        raise ValueError(f"{value!r} is no address; write IP:PORT with a port from 1 to 65535")
-    return Address(str(ip_address(host.strip("[]"))), int(port))
-
-
-def _ips(value: str) -> tuple[str, ...]:
-    return tuple(str(ip_address(each.strip())) for each in value.split(",") if each.strip())
-
-
-def _count(value: str) -> int:
-    if not value.isdecimal() or len(value) > 9:
-        raise ValueError(f"{value!r} is no count; write an integer from 0 to 999999999")
-    return int(value)
-
-
-def _flag(value: str) -> bool:
-    if value not in {"true", "false", "1", "0"}:
-        raise ValueError(f"{value!r} is neither true nor false")
-    return value in {"true", "1"}
-
-
-def _level(value: str) -> str:
-    if value not in LEVELS:
-        raise ValueError(f"{value!r} is no log level; one of {', '.join(LEVELS)}")
-    return value
-
-
-def _form(value: str) -> str:
-    if value not in {"auto", "json", "pretty"}:
-        raise ValueError(f"{value!r} is no log format; one of auto, json, pretty")
-    return value
-
-
-def _workload(value: str) -> tuple[str, str]:
-    namespace, slash, name = value.partition("/")
-    if not (slash and namespace and name) or "/" in name:
-        raise ValueError(f"{value!r} names no pod; write NAMESPACE/POD")
-    return namespace, name
-
-
 POD: Final = Setting(
-    name="POD", parse=_workload, default="", required=True, reason="The pod we stand beside."
+    name="POD",
+    form=WORKLOAD,
+    default="",
+    required=True,
+    aliases=("POLICY_WORKLOAD",),
+    reason="The pod we stand beside.",
 )
 POD_IPS: Final = Setting(
     name="POD_IPS",
-    parse=_ips,
+    form=IPS,
     default="",
-    alias="INBOUND_IPS",
+    aliases=("INBOUND_IPS",),
     reason="The pod's own addresses; empty: those of its Pod manifest.",
 )
 MESH_DIR: Final = Setting(
     name="MESH_DIR",
-    parse=_path,
+    form=PATH,
     default="",
     required=True,
     reason="The directory of manifests that is the mesh.",
 )
 IDENTITY_DIR: Final = Setting(
     name="IDENTITY_DIR",
-    parse=_path,
+    form=PATH,
     default="",
     required=True,
-    alias="IDENTITY_DIR",
-    reason="Key, CSR and anchors/<trust-domain>.pem.",
+    aliases=("IDENTITY_DIR",),
+    reason="Where key, CSR and `anchors/<trust-domain>.pem` are.",
 )
 IDENTITY_SOCKET: Final = Setting(
     name="IDENTITY_SOCKET",
-    parse=_path,
+    form=PATH,
     default="",
     reason="The issuer's Unix socket; empty: the leaf is read from files.",
 )
 IDENTITY_TOKEN_FILE: Final = Setting(
     name="IDENTITY_TOKEN_FILE",
-    parse=_path,
+    form=PATH,
     default="",
-    alias="IDENTITY_TOKEN_FILE",
+    aliases=("IDENTITY_TOKEN_FILE",),
     reason="The token that says who we are to the issuer.",
 )
 IDENTITY_NAME: Final = Setting(
     name="IDENTITY_NAME",
-    parse=_text,
+    form=IDENTITY,
     default="",
-    alias="IDENTITY_LOCAL_NAME",
+    aliases=("IDENTITY_LOCAL_NAME",),
     reason="Our identity; empty: that of the Pod manifest's service account.",
 )
 IDENTITY_MIN_REFRESH: Final = Setting(
     name="IDENTITY_MIN_REFRESH",
-    parse=parse_duration,
+    form=duration("100ms", "1d"),
     default="10s",
-    alias="IDENTITY_MIN_REFRESH",
+    aliases=("IDENTITY_MIN_REFRESH",),
     reason="The least time between two renewals.",
 )
 IDENTITY_MAX_REFRESH: Final = Setting(
     name="IDENTITY_MAX_REFRESH",
-    parse=parse_duration,
+    form=duration("100ms", "365d"),
     default="1d",
-    alias="IDENTITY_MAX_REFRESH",
+    aliases=("IDENTITY_MAX_REFRESH",),
     reason="The most time between two renewals.",
 )
 INBOUND_LISTEN_ADDR: Final = Setting(
     name="INBOUND_LISTEN_ADDR",
-    parse=_address,
+    form=ADDRESS,
     default="0.0.0.0:4143",
-    alias="INBOUND_LISTEN_ADDR",
+    aliases=("INBOUND_LISTEN_ADDR",),
     reason="Where inbound connections are redirected to; also the direct port.",
 )
 OUTBOUND_LISTEN_ADDR: Final = Setting(
     name="OUTBOUND_LISTEN_ADDR",
-    parse=_address,
+    form=ADDRESS,
     default="127.0.0.1:4140",
-    alias="OUTBOUND_LISTEN_ADDR",
+    aliases=("OUTBOUND_LISTEN_ADDR",),
     reason="Where outbound connections are redirected to.",
 )
 ADMIN_LISTEN_ADDR: Final = Setting(
     name="ADMIN_LISTEN_ADDR",
-    parse=_address,
+    form=ADDRESS,
     default="0.0.0.0:4191",
-    alias="ADMIN_LISTEN_ADDR",
+    aliases=("ADMIN_LISTEN_ADDR",),
     reason="Liveness, readiness, metrics, configuration.",
 )
 DETECT_TIMEOUT: Final = Setting(
     name="INBOUND_DETECT_TIMEOUT",
-    parse=parse_duration,
+    form=duration("1ms"),
     default="10s",
-    alias="INBOUND_DETECT_TIMEOUT",
+    aliases=("INBOUND_DETECT_TIMEOUT",),
     reason="How long a client may take to show what it speaks, and for a TLS handshake.",
 )
 INBOUND_CONNECT_TIMEOUT: Final = Setting(
     name="INBOUND_CONNECT_TIMEOUT",
-    parse=parse_duration,
+    form=duration("1ms"),
     default="300ms",
-    alias="INBOUND_CONNECT_TIMEOUT",
+    aliases=("INBOUND_CONNECT_TIMEOUT",),
     reason="How long the application beside us may take to accept.",
 )
 OUTBOUND_CONNECT_TIMEOUT: Final = Setting(
     name="OUTBOUND_CONNECT_TIMEOUT",
-    parse=parse_duration,
+    form=duration("1ms"),
     default="1s",
-    alias="OUTBOUND_CONNECT_TIMEOUT",
+    aliases=("OUTBOUND_CONNECT_TIMEOUT",),
     reason="How long an endpoint may take for TCP, TLS and header together.",
 )
 TLS_RESUME: Final = Setting(
     name="TLS_RESUME",
-    parse=_flag,
+    form=FLAG,
     default="true",
     reason="Take up TLS sessions when a peer is dialled again.",
 )
 KEEPALIVE: Final = Setting(
     name="TCP_KEEPALIVE",
-    parse=parse_duration,
+    form=duration("0", "9h", whole_seconds=True),
     default="10s",
-    alias="OUTBOUND_CONNECT_KEEPALIVE",
+    aliases=("OUTBOUND_CONNECT_KEEPALIVE",),
     reason="Idle time before a connection is probed; 0 leaves it to the system.",
 )
 USER_TIMEOUT: Final = Setting(
     name="TCP_USER_TIMEOUT",
-    parse=parse_duration,
+    form=duration("0", "1d"),
     default="30s",
-    alias="OUTBOUND_CONNECT_USER_TIMEOUT",
+    aliases=("OUTBOUND_CONNECT_USER_TIMEOUT",),
     reason="How long sent bytes may stay unacknowledged; 0 leaves it to the system.",
 )
 MAX_CONNECTIONS: Final = Setting(
     name="MAX_CONNECTIONS",
-    parse=_count,
+    form=count(999_999),
     default="0",
     reason="Connections open at once; 0: what descriptors and memory allow.",
 )
 GRACE_PERIOD: Final = Setting(
     name="SHUTDOWN_GRACE_PERIOD",
-    parse=parse_duration,
+    form=duration(),
     default="2m",
-    alias="SHUTDOWN_GRACE_PERIOD",
+    aliases=("SHUTDOWN_GRACE_PERIOD",),
     reason="How long open connections may take to end after SIGTERM.",
 )
-LOG: Final = Setting(name="LOG", parse=_level, default="info", reason="The least level logged.")
+SHUTDOWN_ENDPOINT: Final = Setting(
+    name="SHUTDOWN_ENDPOINT_ENABLED",
+    form=FLAG,
+    default="false",
+    aliases=("SHUTDOWN_ENDPOINT_ENABLED",),
+    reason="Whether a local POST to the admin server's /shutdown is a SIGTERM.",
+)
+LOG: Final = Setting(
+    name="LOG",
+    form=LEVEL,
+    default="info",
+    aliases=("LOG",),
+    reason="The least level logged. Of Linkerd's filters the level of `linkerd` counts.",
+)
 LOG_FORMAT: Final = Setting(
     name="LOG_FORMAT",
-    parse=_form,
+    form=one_of(FORMS),
     default="auto",
     reason="json, pretty, or auto: pretty on a terminal.",
 )
 DEV_ISSUER: Final = Setting(
     name="DEV_ISSUER",
-    parse=_flag,
+    form=FLAG,
     default="false",
     reason="Issue our own leaf in this process: for development only.",
 )
 DEV_AUTHORITY: Final = Setting(
     name="DEV_AUTHORITY",
-    parse=_path,
+    form=PATH,
     default="",
     reason="The authority's directory, for the development issuer.",
 )
@@ -250,6 +214,20 @@ DEV_AUTHORITY: Final = Setting(
 TABLE: Final[tuple[Setting[object], ...]] = tuple(
     row for row in list(globals().values()) if isinstance(row, Setting)
 )
+
+ELSEWHERE: Final[Mapping[str, str]] = {
+    "DESTINATION_CONTEXT": "PILLION_POD says whose sidecar this is",
+    "IDENTITY_TRUST_ANCHORS": "anchors are files below PILLION_IDENTITY_DIR, so that they rotate",
+    "INBOUND_DEFAULT_POLICY": "defaultInboundPolicy of the ConfigMap linkerd/pillion-config, or "
+    "the annotation config.linkerd.io/default-inbound-policy",
+    "INBOUND_PORTS": "the container ports of the Pod's manifest",
+    "INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION": "the annotation config.linkerd.io/opaque-ports",
+    "INBOUND_PORTS_REQUIRE_IDENTITY": "the annotation "
+    "config.linkerd.io/proxy-require-identity-inbound-ports",
+    "INBOUND_PORTS_REQUIRE_TLS": "a Server with an AuthorizationPolicy",
+    "POLICY_CLUSTER_NETWORKS": "clusterNetworks of the ConfigMap linkerd/pillion-config",
+}
+"""What of Linkerd's environment is not read here, though it matters, and what is read instead."""
 
 
 @final
@@ -278,10 +256,15 @@ class Config:
     user_timeout_ms: int
     max_connections: int
     grace_period_s: float
+    shutdown_endpoint: bool
     log_level: str
     log_format: str
+    log_colors: bool | None
+    """From NO_COLOR and FORCE_COLOR; None: neither is set."""
     dev_issuer: bool
     dev_authority: Path | None
+    ignored: tuple[str, ...]
+    """Names of Linkerd's that are set and not read, each with what is read instead if anything."""
 
 
 class _Reader:
@@ -293,42 +276,57 @@ class _Reader:
 
     def value(self, setting: Setting[T]) -> T | None:
         """Return the row's value, its default's, or None where there is neither."""
-        name = PREFIX + setting.name
-        text = self._environment.get(name, "")
-        if not text and setting.alias:
-            alias = LINKERD_PREFIX + setting.alias
-            if self._environment.get(alias, ""):
-                name, text = alias, self._environment[alias]
+        name, text = self._given(setting)
         if not text:
             if setting.required:
-                self.problems.append(f"{name} is not set: {setting.reason}")
+                self.problems.append(
+                    f"{name} is not set, and has no default ({setting.form.name}): {setting.reason}"
+                )
                 return None
             text = setting.default
         if not text:
             return None
         try:
-            return setting.parse(text)
+            return setting.form.parse(text)
         except ValueError as error:
             self.problems.append(f"{name}: {error}")
             return None
 
+    def _given(self, setting: Setting[T]) -> tuple[str, str]:
+        """Return the name under which the row is set, and its text; empty: it is not."""
+        ours = PREFIX + setting.name
+        for name in (ours, *(LINKERD_PREFIX + alias for alias in setting.aliases)):
+            text = self._environment.get(name, "")
+            if text:
+                return name, text
+        return ours, ""
+
     def present(self, setting: Setting[T]) -> T:
         """Return the value of a row that has a default."""
         value = self.value(setting)
-        return setting.parse(setting.default) if value is None else value
+        return setting.form.parse(setting.default) if value is None else value
 
     def unknown_names(self) -> None:
         """Report names of ours that no row has."""
         known = {PREFIX + row.name for row in TABLE}
+        aliases = {PREFIX + alias: PREFIX + row.name for row in TABLE for alias in row.aliases}
         for name in sorted(self._environment):
             if name.startswith(PREFIX) and name not in known:
-                near = nearest_name(name, known)
-                advice = f"; did you mean {near}?" if near else ""
-                self.problems.append(f"{name} is no setting{advice}")
+                near = aliases.get(name) or nearest_name(name, known)
+                advice = f"did you mean {near}?" if near else "see docs/configuration.md"
+                self.problems.append(f"{shown(name)} is no setting; {advice}")
+
+    def ignored_names(self) -> Iterator[str]:
+        """Yield names of Linkerd's that are set and that no row has."""
+        known = {LINKERD_PREFIX + alias for row in TABLE for alias in row.aliases}
+        for name in sorted(self._environment):
+            if name.startswith(LINKERD_PREFIX) and name not in known:
+                instead = ELSEWHERE.get(name.removeprefix(LINKERD_PREFIX), "")
+                yield f"{name} (instead: {instead})" if instead else name
 
 
 def read_config(environment: Mapping[str, str]) -> Config:
-    """Read every setting. Raises ConfigError with all mistakes."""
+    """Read every setting; an empty value is none. Raises ConfigError with all mistakes."""
     read = _Reader(environment)
     read.unknown_names()
     pod = read.value(POD) or ("", "")
@@ -354,22 +352,62 @@ def read_config(environment: Mapping[str, str]) -> Config:
         user_timeout_ms=int(read.present(USER_TIMEOUT) * 1000),
         max_connections=read.present(MAX_CONNECTIONS) or affordable_connections(),
         grace_period_s=read.present(GRACE_PERIOD),
+        shutdown_endpoint=read.present(SHUTDOWN_ENDPOINT),
         log_level=read.present(LOG),
         log_format=read.present(LOG_FORMAT),
+        log_colors=_colors(environment),
         dev_issuer=read.present(DEV_ISSUER),
         dev_authority=read.value(DEV_AUTHORITY),
+        ignored=tuple(read.ignored_names()),
     )
-    if config.identity_socket is not None and config.identity_token_file is None:
+    read.problems += _contradictions(config)
+    if environment.get(f"{LINKERD_PREFIX}IDENTITY_DISABLED"):
         read.problems.append(
-            f"{PREFIX}{IDENTITY_TOKEN_FILE.name} is not set: the issuer's socket asks for a token"
-        )
-    if config.dev_issuer and config.dev_authority is None:
-        read.problems.append(
-            f"{PREFIX}{DEV_AUTHORITY.name} is not set: the development issuer needs an authority"
+            f"{LINKERD_PREFIX}IDENTITY_DISABLED is set: there is no mesh without identity"
         )
     if read.problems:
         raise ConfigError(read.problems)
     return config
+
+
+def _contradictions(config: Config) -> list[str]:
+    """Return what single values cannot show: settings that do not go together."""
+    problems = []
+    if config.identity_socket is not None and config.identity_token_file is None:
+        problems.append(
+            f"{PREFIX}{IDENTITY_TOKEN_FILE.name} is not set: the issuer's socket asks for a token"
+        )
+    if config.dev_issuer and config.dev_authority is None:
+        problems.append(
+            f"{PREFIX}{DEV_AUTHORITY.name} is not set: the development issuer needs an authority"
+        )
+    if config.dev_issuer and config.identity_socket is not None:
+        problems.append(
+            f"{PREFIX}{DEV_ISSUER.name} and {PREFIX}{IDENTITY_SOCKET.name} are both set: "
+            "a leaf has one issuer"
+        )
+    if config.identity_min_refresh_s > config.identity_max_refresh_s:
+        problems.append(
+            f"{PREFIX}{IDENTITY_MIN_REFRESH.name} is {config.identity_min_refresh_s:g} s, more "
+            f"than the {config.identity_max_refresh_s:g} s of {PREFIX}{IDENTITY_MAX_REFRESH.name}"
+        )
+    listeners = {
+        INBOUND_LISTEN_ADDR.name: config.inbound_listen.port,
+        OUTBOUND_LISTEN_ADDR.name: config.outbound_listen.port,
+        ADMIN_LISTEN_ADDR.name: config.admin_listen.port,
+    }
+    for port in sorted({*listeners.values()}):
+        names = [f"{PREFIX}{name}" for name, each in listeners.items() if each == port]
+        if len(names) > 1:
+            problems.append(f"{' and '.join(names)} have the same port, {port}")
+    return problems
+
+
+def _colors(environment: Mapping[str, str]) -> bool | None:
+    # https://no-color.org: set and not empty. It wins: who asks for none cannot read them.
+    if environment.get("NO_COLOR"):
+        return False
+    return True if environment.get("FORCE_COLOR") else None
 
 
 def affordable_connections(descriptors: int | None = None, memory_bytes: int | None = None) -> int:

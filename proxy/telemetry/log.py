@@ -1,14 +1,15 @@
 """Structured logs on stderr: one line an event, JSON or for a person at a terminal.
 
-Only the composition root configures; everyone else is handed a logger. Keys and tokens never
-reach a log: values that could hold them are never passed.
+Only the composition root makes the logger; everyone else is handed it. Keys and tokens never
+reach a log: values that could hold them are never passed. Events and their fields are listed in
+docs/logs.md.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import sys
-from typing import Final, TextIO
+from typing import Final, TextIO, final
 
 # structlog takes rich along where it finds it: 5 MiB that a sidecar would carry for nothing.
 _rich = sys.modules.get("rich")
@@ -22,15 +23,87 @@ else:
     sys.modules["rich"] = _rich
 
 LEVELS: Final = {"debug": 10, "info": 20, "warn": 30, "error": 40, "off": 100}
+FORMS: Final = ("auto", "json", "pretty")
+_LINKERD: Final = ("linkerd", "linkerd2_proxy")
+"""Targets in Linkerd's filters that stand for the proxy itself."""
 
-Logger = FilteringBoundLogger
+
+def parse_level(text: str) -> str:
+    """Return one of LEVELS. Of a filter as Linkerd writes it, the level of the proxy itself.
+
+    ``warn,linkerd=info,hickory=error`` is ``info``: what is said of other targets has no meaning
+    here. Raises ValueError.
+    """
+    levels: dict[str, str] = {}
+    for part in text.split(","):
+        target, equals, level = part.strip().rpartition("=")
+        known = "debug" if level.lower() == "trace" else level.lower()
+        if known not in LEVELS:
+            raise ValueError(f"{level[:40]!r} is no log level; one of {', '.join(LEVELS)}")
+        levels[target if equals else ""] = known
+    for target in (*_LINKERD, ""):
+        if target in levels:
+            return levels[target]
+    raise ValueError(f"{text[:80]!r} says nothing of this proxy; write a level alone")
 
 
-def make_logger(level: str, form: str, stream: TextIO | None = None) -> Logger:
+@final
+class Logger:
+    """Writes events at or above a level that can be changed at any time."""
+
+    __slots__ = ("_least", "_out", "level")
+
+    def __init__(self, out: FilteringBoundLogger, level: str) -> None:
+        self._out = out
+        self.set_level(level)
+
+    level: str
+    """The least level that is written; one of LEVELS."""
+
+    def set_level(self, level: str) -> None:
+        """Write events at or above ``level`` from now on."""
+        self.level = level
+        self._least = LEVELS[level]
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Say what only somebody searching for a fault wants to know."""
+        if self._least <= 10:
+            with contextlib.suppress(OSError):
+                self._out.debug(event, **fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """Say what happened in the ordinary course of things."""
+        if self._least <= 20:
+            with contextlib.suppress(OSError):
+                self._out.info(event, **fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Say what somebody should look at, though things go on."""
+        if self._least <= 30:
+            with contextlib.suppress(OSError):
+                self._out.warning(event, **fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Say what failed."""
+        if self._least <= 40:
+            with contextlib.suppress(OSError):
+                self._out.error(event, **fields)
+
+    def exception(self, event: str, **fields: object) -> None:
+        """Say what failed, with the traceback of the exception that is being handled."""
+        if self._least <= 40:
+            # Traffic goes on where nobody reads the log any more: a closed pipe, a full disk.
+            with contextlib.suppress(OSError):
+                self._out.exception(event, **fields)
+
+
+def make_logger(
+    level: str, form: str, stream: TextIO | None = None, *, colors: bool | None = None
+) -> Logger:
     """Return the process's logger.
 
     ``level`` is one of LEVELS; ``form`` is ``json``, ``pretty``, or ``auto``: pretty on a
-    terminal, JSON elsewhere.
+    terminal, JSON elsewhere. ``colors`` are for the pretty form; None: on a terminal.
     """
     out = stream if stream is not None else sys.stderr
     if form == "auto":
@@ -38,16 +111,16 @@ def make_logger(level: str, form: str, stream: TextIO | None = None) -> Logger:
     processors: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
     ]
     if form == "pretty":
-        processors.append(structlog.dev.ConsoleRenderer(colors=out.isatty()))
+        colorful = out.isatty() if colors is None else colors
+        processors.append(structlog.dev.ConsoleRenderer(colors=colorful))
     else:
-        processors.append(structlog.processors.JSONRenderer())
-    logger: Logger = structlog.wrap_logger(
+        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    bound: FilteringBoundLogger = structlog.wrap_logger(
         structlog.PrintLogger(out),
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(min(LEVELS[level], logging.CRITICAL)),
+        wrapper_class=structlog.make_filtering_bound_logger(0),
         context_class=dict,
-    )
-    return logger
+    ).bind()
+    return Logger(bound, level)
