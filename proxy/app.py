@@ -25,7 +25,7 @@ from proxy.config import Config
 from proxy.inbound.server import InboundServer
 from proxy.net.capture import Capture
 from proxy.net.connector import Connector
-from proxy.net.listener import Accepted, Admission, Listener, bind
+from proxy.net.listener import Accepted, Admission, Listener, bind_all
 from proxy.net.sockopt import TcpOptions
 from proxy.outbound.server import OutboundServer
 from proxy.providers import DiscoveryProvider, IdentityProvider, PolicyProvider, ReadinessSource
@@ -81,9 +81,13 @@ class Sidecar:
         self._options = TcpOptions(
             keepalive_s=config.keepalive_s, user_timeout_ms=config.user_timeout_ms
         )
-        self._admin_sock = bind(config.admin_listen, "admin")
-        self._inbound_sock = bind(config.inbound_listen, "inbound")
-        self._outbound_sock = bind(config.outbound_listen, "outbound")
+        self._admin_sock, self._inbound_sock, self._outbound_sock = bind_all(
+            {
+                "admin": config.admin_listen,
+                "inbound": config.inbound_listen,
+                "outbound": config.outbound_listen,
+            }
+        )
 
     runtime: Runtime
     """The shared parts, there once ``run`` has begun."""
@@ -124,7 +128,7 @@ class Sidecar:
                 await self._stop.wait()
             status = await self._drained(runtime, inbound, outbound)
             admin.close()
-            runtime.cancel()
+            await runtime.cancel()
         return status
 
     def _runtime(self, loop: asyncio.AbstractEventLoop, tasks: asyncio.TaskGroup) -> Runtime:
@@ -209,7 +213,7 @@ class Sidecar:
         deadline = self._config.grace_period_s
         self._log.info("draining", open=self._drain.in_flight, deadline_s=deadline)
         self._drain.start()
-        inbound.close()
+        inbound.finish()
         # The application may still have to call somebody to finish what it does.
         drained = await self._drain.drained(deadline)
         outbound.close()

@@ -79,8 +79,10 @@ class Runtime:
         self.running.add(task)
         task.add_done_callback(self.running.discard)
 
-    def cancel(self) -> None:
+    async def cancel(self) -> None:
         """Cancel everything that is still running."""
+        # Cancelled before its first step, a session would never see its socket, nor close it.
+        await asyncio.sleep(0)
         for task in tuple(self.running):
             task.cancel()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections.abc import Mapping
 from typing import Final, Protocol, final
 
 from core.errors import ConfigError
@@ -109,12 +110,16 @@ class Listener:
         self._accepting = True
         self._loop.add_reader(self._sock.fileno(), self._readable)
 
+    def finish(self) -> None:
+        """Take all who already wait in the kernel's queue, within admission, then close."""
+        while self._accepting and self._readable():
+            pass
+        self.close()
+
     def close(self) -> None:
-        """Take what already waits in the kernel's queue, then accept no more."""
+        """Accept no more; who waits in the kernel's queue is reset."""
         if self._sock.fileno() < 0:
             return
-        if self._accepting:
-            self._readable()
         self._stop()
         if self._timer is not None:
             self._timer.cancel()
@@ -126,21 +131,22 @@ class Listener:
             self._accepting = False
             self._loop.remove_reader(self._sock.fileno())
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
+        """Accept a turn's worth; False once nobody waits, or accepting has paused."""
         for _ in range(_ACCEPTS_A_TURN):
             if self._admission.full:
                 self._admission.pauses += 1
                 self._stop()
                 self._admission.waiting.append(self)
-                return
+                return False
             try:
                 sock, peer = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                return False
             except OSError as error:
                 if error.errno in _TRANSIENT:
                     self._back_off()
-                return
+                return False
             self._pause_s = _PAUSE_MIN_S
             try:
                 apply_options(sock, self._options)
@@ -149,6 +155,7 @@ class Listener:
                 sock.close()
                 continue
             self._handler.accepted(sock, str(peer[0]))
+        return True
 
     def _back_off(self) -> None:
         self._admission.pauses += 1
@@ -157,11 +164,27 @@ class Listener:
         self._pause_s = min(self._pause_s * 2, _PAUSE_MAX_S)
 
 
-def bind(address: Address, what: str) -> socket.socket:
-    """Return a socket bound to ``address`` and listening. Raises ConfigError naming the holder.
+def bind_all(wanted: Mapping[str, Address]) -> list[socket.socket]:
+    """Return a listening socket for each (name, address), in order.
 
-    Connections wait in the kernel's queue until a Listener is started.
+    Connections wait in the kernel's queue until a Listener is started. Raises ConfigError naming
+    every address that cannot be had; then no other stays bound either.
     """
+    socks: list[socket.socket] = []
+    problems: list[str] = []
+    for name, address in wanted.items():
+        try:
+            socks.append(_bind(address))
+        except OSError as error:
+            problems.append(f"the {name} listener cannot have {address}: {error.strerror}")
+    if problems:
+        for sock in socks:
+            sock.close()
+        raise ConfigError(problems, hint="free the port, or choose another address in the settings")
+    return socks
+
+
+def _bind(address: Address) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.ip else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
@@ -169,10 +192,7 @@ def bind(address: Address, what: str) -> socket.socket:
         sock.bind((address.ip, address.port))
         sock.listen(BACKLOG)
         sock.settimeout(0)
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise ConfigError(
-            f"the {what} listener cannot have {address}: {error.strerror}",
-            hint="free the port, or choose another address in the settings",
-        ) from error
+        raise
     return sock

@@ -14,7 +14,7 @@ App = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @asynccontextmanager
 async def serve(app: App, ip: str = "127.0.0.2") -> AsyncIterator[Address]:
     """Run an application."""
-    server = await asyncio.start_server(app, ip, 0)
+    server = await asyncio.start_server(app, ip, 0, backlog=1024)
     try:
         yield Address(ip, server.sockets[0].getsockname()[1])
     finally:
