@@ -59,6 +59,11 @@ class Checklist:
                 return index
         return found if found < len(self.checks) else -1
 
+    @property
+    def is_looked_up(self) -> bool:
+        """Whether at most the last check must be tried: then all who are refused fail alike."""
+        return all(index == len(self.checks) - 1 for index in self._tried)
+
     def attempts(self, address: int, client: Client) -> list[Attempt]:
         """Return what a client failed first of each check, when it satisfies none."""
         is_mesh = client.tls is ClientTls.MESH

@@ -18,6 +18,7 @@ Pure: a view of the objects and a workload in, a frozen ``ServerPolicy`` out. Th
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 from core.nearest import nearest_name
@@ -251,8 +252,13 @@ def _accounts_authentication(accounts: tuple[Account, ...], workload: Workload) 
 def _identities(accounts: tuple[Account, ...], workload: Workload) -> list[Identity]:
     """Return the accounts' identities; a name too long to be one is nobody's."""
     tail = _identity_tail(workload)
-    found = [try_identity(f"{each.name}.{each.namespace}.{tail}") for each in accounts]
+    found = [_identity_of(f"{each.name}.{each.namespace}.{tail}") for each in accounts]
     return [each for each in found if each is not None]
+
+
+@lru_cache(maxsize=8192)
+def _identity_of(text: str) -> Identity | None:
+    return try_identity(text)
 
 
 def _identity_tail(workload: Workload) -> str:

@@ -32,6 +32,7 @@ from policy.model import (
     Audit,
     Authorization,
     Client,
+    ClientTls,
     InboundRoute,
     InboundRule,
     Permit,
@@ -40,12 +41,13 @@ from policy.model import (
     ServerPolicy,
     Verdict,
 )
-from policy.words import describe_client, title_of
+from policy.words import title_of
 
 MAX_PREPARED: Final = 1024
 """How many policies are kept prepared at once; the oldest goes first."""
 
 _CATCH_ALL: Final = (InboundRoute(metadata=DEFAULT_ROUTE, rules=(InboundRule(),)),)
+_BYTES: Final = (Protocol.OPAQUE, Protocol.TLS)
 _REPLACEABLE: Final = frozenset(
     {
         "all-unauthenticated",
@@ -79,14 +81,24 @@ class Rules:
 
 @final
 class Admissions:
-    """Every permit that one route, or a connection, can be given; made once."""
+    """Every verdict that one route, or a connection, can be given; most are made once."""
 
-    __slots__ = ("allowed", "denied", "is_probe", "permits", "route", "rules", "void")
+    __slots__ = (
+        "_by_tls",
+        "_is_looked_up",
+        "allowed",
+        "denied",
+        "is_probe",
+        "permits",
+        "refusal",
+        "refusals",
+        "rules",
+        "void",
+    )
 
     def __init__(
         self, prepared: Prepared, route: InboundRoute | None, alternative: Alternative | None
     ) -> None:
-        self.route: Final = None if route is None else route.metadata
         self.is_probe: Final = route is not None and route.metadata == PROBE
         self.rules: Final = [prepared.rules]
         if route is not None:
@@ -97,18 +109,52 @@ class Admissions:
         self.allowed: Final = Checklist(checks)
         self.denied: Final = Checklist([each for rules in self.rules for each in rules.denials])
         self.void: Final = [each for rules in self.rules for each in rules.void]
+        server = prepared.policy.metadata
+        metadata = None if route is None else route.metadata
         rule = route.rules[alternative.rule] if route and alternative else InboundRule()
         self.permits: Final = [
             Permit(
-                server=prepared.policy.metadata,
+                server=server,
                 authorization=check.authorization.metadata,
-                route=self.route,
+                route=metadata,
                 match=None if alternative is None else alternative.http or alternative.grpc,
                 filters=rule.filters,
                 is_audit=check.authorization.metadata == AUDIT,
             )
             for check in checks
         ]
+        self.refusals: Final = [
+            Refusal(
+                code="unauthorized",
+                server=server,
+                route=metadata,
+                reason=f"{title_of(check.authorization.metadata)} denies the caller",
+                denial=check.authorization.metadata,
+                hint=check.authorization.note,
+            )
+            for check in self.denied.checks
+        ]
+        where = server if metadata is None or metadata.kind == "default" else metadata
+        self.refusal: Final = Refusal(
+            code="unauthorized",
+            server=server,
+            route=metadata,
+            reason=f"no authorization on {title_of(where)} admits the caller",
+        )
+        self._is_looked_up: Final = self.allowed.is_looked_up
+        self._by_tls: Final[dict[ClientTls, Refusal]] = {}
+
+    def refused(self, address: int, client: Client) -> Refusal:
+        """Return the refusal of a client whom nothing admits, with what it failed."""
+        if self._is_looked_up:
+            known = self._by_tls.get(client.tls)
+            if known is not None:
+                return known
+        attempts = (*self.allowed.attempts(address, client), *self.void)
+        made = replace(self.refusal, attempts=attempts)
+        if self._is_looked_up:
+            self._by_tls[client.tls] = made
+        return made
 
 
 @final
@@ -122,6 +168,8 @@ class Prepared:
         "has_denials",
         "invalid",
         "localhost",
+        "no_requests",
+        "not_found",
         "policy",
         "routes",
         "rules",
@@ -142,19 +190,21 @@ class Prepared:
         invalid = policy.invalid
         table: RouteTable | None = None
         try:
+            # Expressions are looked at even where no request will be.
             table = RouteTable(self.routes, Precedence.LINKERD)
         except ResourceError as error:
             invalid = invalid or str(error)
-        self.table: Final = table
+        self.table: Final = None if policy.protocol in _BYTES else table
         self.invalid: Final = _invalid(policy, invalid) if invalid else None
+        self.not_found: Final = _not_found(policy)
+        self.no_requests: Final = _no_requests(policy)
 
     def admissions(self, alternative: Alternative) -> Admissions:
         """Return what a matched alternative can be given, made at its first use."""
-        # An alternative's rank ends in its place in the table, so no two have the same.
-        found = self.by_alternative.get(alternative.rank)
+        found = self.by_alternative.get(alternative.order)
         if found is None:
             found = Admissions(self, self.routes[alternative.route], alternative)
-            self.by_alternative[alternative.rank] = found
+            self.by_alternative[alternative.order] = found
         return found
 
 
@@ -187,11 +237,12 @@ def decide_request(policy: ServerPolicy, client: Client, request: Request) -> Ve
     prepared = prepare(policy)
     if prepared.invalid is not None:
         return prepared.invalid
-    if prepared.table is None or policy.protocol in _BYTES:
-        return _no_requests(policy)
-    alternative = prepared.table.find(request)
+    table = prepared.table
+    if table is None:
+        return prepared.no_requests
+    alternative = table.find(request)
     if alternative is None:
-        return _not_found(prepared, request)
+        return prepared.not_found
     return _decide(prepared, prepared.admissions(alternative), client)
 
 
@@ -201,39 +252,17 @@ def reads_headers(policy: ServerPolicy) -> bool:
     return table is not None and table.reads_headers
 
 
-_BYTES: Final = (Protocol.OPAQUE, Protocol.TLS)
-
-
 def _decide(prepared: Prepared, admissions: Admissions, client: Client) -> Verdict:
     address = address_number(client.ip)
+    verdict: Verdict | None = None
     if prepared.has_denials and not _is_exempt(prepared, admissions, address):
         index = admissions.denied.first(address, client)
         if index >= 0:
-            denial = admissions.denied.checks[index].authorization
-            denied = Refusal(
-                code="unauthorized",
-                server=prepared.policy.metadata,
-                route=admissions.route,
-                reason=f"{title_of(denial.metadata)} denies {describe_client(client)}",
-                denial=denial.metadata,
-                hint=denial.note,
-            )
-            return _audited(prepared, admissions, client, denied)
-    index = admissions.allowed.first(address, client)
-    if index >= 0:
-        permit = admissions.permits[index]
-        return _audited(prepared, admissions, client, permit) if prepared.has_audits else permit
-    where = prepared.policy.metadata
-    if admissions.route is not None and admissions.route.kind != "default":
-        where = admissions.route
-    refused = Refusal(
-        code="unauthorized",
-        server=prepared.policy.metadata,
-        route=admissions.route,
-        reason=f"no authorization on {title_of(where)} admits {describe_client(client)}",
-        attempts=(*admissions.allowed.attempts(address, client), *admissions.void),
-    )
-    return _audited(prepared, admissions, client, refused) if prepared.has_audits else refused
+            verdict = admissions.refusals[index]
+    if verdict is None:
+        index = admissions.allowed.first(address, client)
+        verdict = admissions.permits[index] if index >= 0 else admissions.refused(address, client)
+    return _audited(prepared, admissions, client, verdict) if prepared.has_audits else verdict
 
 
 def _is_exempt(prepared: Prepared, admissions: Admissions, address: int) -> bool:
@@ -250,8 +279,6 @@ def _audited(
     neither it nor another named authorization admits, it would keep out. An audited denial
     would keep out whom it matches.
     """
-    if not prepared.has_audits:
-        return verdict
     address = address_number(client.ip)
     is_exempt = _is_exempt(prepared, admissions, address)
     is_kept = is_exempt or (
@@ -287,12 +314,11 @@ def _invalid(policy: ServerPolicy, why: str) -> Refusal:
     )
 
 
-def _not_found(prepared: Prepared, request: Request) -> Refusal:
+def _not_found(policy: ServerPolicy) -> Refusal:
     return Refusal(
         code="route-not-found",
-        server=prepared.policy.metadata,
-        reason=f"no route on {title_of(prepared.policy.metadata)} matches "
-        f"{request.method} {request.host}{request.path}",
+        server=policy.metadata,
+        reason=f"no route on {title_of(policy.metadata)} matches the request",
         hint="where a route is attached, every request needs one: add a route that matches",
     )
 

@@ -108,7 +108,7 @@ def explain_verdict(
         headline = f"{title_of(verdict.authorization)} admits {describe_client(client)}"
         steps += _filters(verdict)
     else:
-        headline = verdict.reason
+        headline = f"{verdict.reason}{_about(verdict, client, request)}"
         steps += _refusal_steps(policy, request, verdict)
     steps += [
         Step(
@@ -124,6 +124,14 @@ def explain_verdict(
         steps=tuple(steps),
         remedies=remedies_for(policy, client, verdict),
     )
+
+
+def _about(refusal: Refusal, client: Client, request: Request | None) -> str:
+    if refusal.code == "unauthorized":
+        return f": {describe_client(client)}"
+    if refusal.code == "route-not-found" and request is not None:
+        return f": {request.method} {request.host}{request.path}"
+    return ""
 
 
 def _describe_server(policy: ServerPolicy) -> str:

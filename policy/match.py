@@ -45,7 +45,7 @@ class Precedence(Enum):
 @final
 @dataclass(slots=True)
 class Request:
-    """What matching looks at. Header names are in lower case."""
+    """What matching looks at; header names in any case."""
 
     method: str
     path: str
@@ -83,17 +83,24 @@ class Matchable(Protocol):
 class Alternative:
     """One way for a request to mean a rule: where the rule is, and what must hold."""
 
-    __slots__ = ("grpc", "headers", "http", "method", "query", "rank", "route", "rule")
+    __slots__ = ("grpc", "headers", "http", "method", "order", "query", "rank", "route", "rule")
 
     def __init__(
-        self, route: int, rule: int, match: HttpMatch | GrpcMatch | None, rank: int
+        self,
+        route: int,
+        rule: int,
+        order: int,
+        match: HttpMatch | GrpcMatch | None,
+        precedence: Precedence,
     ) -> None:
         """Prepare a match. Raises ResourceError for an expression that cannot be used."""
         self.route: Final = route
         """Index in the table's routes."""
         self.rule: Final = rule
         """Index in the route's rules."""
-        self.rank: Final = rank
+        self.order: Final = order
+        """Its place among all alternatives of the table."""
+        self.rank: Final = _rank(match, order, precedence)
         """Greater wins among alternatives whose hosts and paths match alike."""
         self.http: Final = match if isinstance(match, HttpMatch) else None
         self.grpc: Final = match if isinstance(match, GrpcMatch) else None
@@ -122,18 +129,19 @@ class Alternative:
 class Field:
     """A header or query parameter that must be there with a value."""
 
-    __slots__ = ("name", "regex", "value")
+    __slots__ = ("length", "name", "regex", "value")
 
     def __init__(self, match: HeaderMatch | QueryMatch) -> None:
         is_header = isinstance(match, HeaderMatch)
         self.name: Final = (match.name.lower() if is_header else match.name).encode()
+        self.length: Final = len(self.name)
         self.regex: Final = Regex(match.value) if match.is_regex else None
         self.value: Final = match.value.encode()
 
     def in_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
         """Whether any header of the name has the value."""
-        for name, value in headers:  # noqa: SIM110 - any() would make a closure per request
-            if name == self.name and self.accepts(value):
+        for name, value in headers:
+            if len(name) == self.length and name.lower() == self.name and self.accepts(value):
                 return True
         return False
 
@@ -173,9 +181,7 @@ class RouteTable:
             for rule_index, rule in enumerate(route.rules):
                 matches: Sequence[HttpMatch | GrpcMatch | None] = rule.matches or (None,)
                 for match in matches:
-                    alternative = Alternative(
-                        route_index, rule_index, match, _rank(match, order, precedence)
-                    )
+                    alternative = Alternative(route_index, rule_index, order, match, precedence)
                     order += 1
                     self.reads_headers = self.reads_headers or bool(alternative.headers)
                     for table in tables:

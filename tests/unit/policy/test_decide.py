@@ -172,7 +172,7 @@ def test_a_refusal_names_each_attempt_and_its_first_failed_clause() -> None:
     verdict = decide_connection(policy, PLAIN)
     assert isinstance(verdict, Refusal)
     assert verdict.code == "unauthorized"
-    assert "10.1.1.1 without mesh TLS" in verdict.reason
+    assert verdict.reason == "no authorization on Server app/srv admits the caller"
     assert [(each.authorization.name, each.clause) for each in verdict.attempts] == [
         ("both", Clause.NETWORK),
         ("tls", Clause.TLS),

@@ -88,7 +88,7 @@ def test_a_denied_request_tells_the_whole_story() -> None:
     assert told.word == "deny"
     assert told.lines() == [
         (
-            "DENIED  no authorization on HTTPRoute shop/orders-write admits"
+            "DENIED  no authorization on HTTPRoute shop/orders-write admits the caller:"
             f" {WEB} at 10.9.3.4   code: unauthorized"
         ),
         "  server   shop/api-http         Server, http/1",

@@ -110,6 +110,7 @@ QUERY = QueryMatch("q", "a b")
         (HttpMatch(method="POST"), get("/"), False),
         (HttpMatch(method="get"), get("/"), False),
         (HttpMatch(headers=(HEADER,)), get("/", "", (b"x-tenant", b"blue")), True),
+        (HttpMatch(headers=(HEADER,)), get("/", "", (b"X-TENANT", b"blue")), True),
         (HttpMatch(headers=(HEADER,)), get("/", "", (b"x-tenant", b"blues")), False),
         (HttpMatch(headers=(HEADER,)), get("/"), False),
         (
