@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-from core.errors import ClosedEarlyError, MeshError, RefusedError
+from core.errors import ClosedEarlyError, MeshError, RefusedError, TcpAction, outcome_of
 from core.watch import Watch
 from discovery.model import Address, Labels, Metadata
 from identity.name import Identity
@@ -112,6 +112,8 @@ class InboundServer:
             runtime.log.debug("client left", direction="inbound", client_ip=ip, reason=str(error))
         except MeshError as error:
             self._failed(error, ip, target)
+            if outcome_of(error).tcp is TcpAction.RESET:
+                stream.abort(error)
         finally:
             if not handed_over:
                 stream.close()

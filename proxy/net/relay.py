@@ -57,12 +57,12 @@ class Half:
 class Relay:
     """A connection through us: ``near`` was accepted, ``far`` was dialled."""
 
-    __slots__ = ("_done", "far", "near", "owner")
+    __slots__ = ("_done", "_owner", "far", "near")
 
     def __init__(self, near: Stream, far: Stream, owner: RelayOwner) -> None:
         self.near = near
         self.far = far
-        self.owner = owner
+        self._owner: RelayOwner | None = owner
         self._done = False
 
     def start(
@@ -111,4 +111,7 @@ class Relay:
                 stream.close()
             else:
                 stream.abort(error)
-        self.owner.relay_done(error)
+        # Owner and relay know each other; let go, both are freed without the collector.
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.relay_done(error)

@@ -27,7 +27,10 @@ class TcpOptions:
 
 
 def apply_options(sock: socket.socket, options: TcpOptions) -> None:
-    """Make ``sock`` non-blocking and set the options that hold for every connection."""
+    """Make ``sock`` non-blocking and set the options that hold for every connection.
+
+    On a listening socket: accepted ones inherit the options, but not that they do not block.
+    """
     sock.settimeout(0)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if options.keepalive_s:

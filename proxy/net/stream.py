@@ -54,6 +54,26 @@ class Sink(Protocol):
 
 
 @final
+class ClosedSink:
+    """The sink of a stream that is gone."""
+
+    def on_data(self, data: memoryview) -> None:
+        """Nothing comes any more."""
+
+    def on_end(self) -> None:
+        """Nothing comes any more."""
+
+    def on_drained(self) -> None:
+        """Nothing comes any more."""
+
+    def on_closed(self, error: Exception | None) -> None:
+        """Nothing comes any more."""
+
+
+CLOSED: Final = ClosedSink()
+
+
+@final
 class Stream:
     """A connected, non-blocking TCP socket, with TLS once ``start_tls`` was called."""
 
@@ -227,7 +247,10 @@ class Stream:
                 waiter.set_exception(error)
             self.close()
             return False
-        self._send(engine.take())
+        # A client's last flight waits for the verdict on the server, and goes out with what is
+        # written first: one segment, and no certificate for a stranger.
+        if not (done and engine.is_client):
+            self._send(engine.take())
         if done and waiter is not None and not waiter.done():
             waiter.set_result(None)
         return done and not self.closed
@@ -245,6 +268,11 @@ class Stream:
         else:
             engine.write(data)
             self._send(engine.take())
+
+    def flush(self) -> None:
+        """Send what the TLS engine has ready, when nothing is to be written just yet."""
+        if self._engine is not None and self._engine.has_output:
+            self._send(self._engine.take())
 
     def end(self) -> None:
         """Send our end after all that was written; the peer may go on sending."""
@@ -335,4 +363,6 @@ class Stream:
                 if isinstance(error, MeshError)
                 else UnreachableError(f"the connection ended during the handshake: {error}")
             )
-        self._sink.on_closed(error)
+        # Sink and stream know each other; let go, they are freed without waiting for the collector.
+        sink, self._sink = self._sink, CLOSED
+        sink.on_closed(error)

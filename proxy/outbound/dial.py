@@ -136,6 +136,8 @@ async def _secure(
         raise
     if engine.alpn == ALPN:
         stream.write(encode_header(header_for(endpoint)))
+    else:
+        stream.flush()
     return expected, keeper if engine.resumed else None
 
 

@@ -33,7 +33,16 @@ class SessionKeeper(Protocol):
 class TlsEngine:
     """One end of a TLS connection."""
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "_read", "_reads", "established", "keeper")
+    __slots__ = (
+        "_incoming",
+        "_object",
+        "_outgoing",
+        "_read",
+        "_reads",
+        "established",
+        "is_client",
+        "keeper",
+    )
 
     def __init__(
         self,
@@ -56,6 +65,7 @@ class TlsEngine:
         # With a buffer ``read`` returns a count, which its published type does not say.
         self._read = cast("Callable[[int, memoryview], int]", self._object.read)
         self._reads = 0
+        self.is_client = not server_side
         self.established = False
         self.keeper = keeper
         """Waits for the server's ticket; None when there is nothing to wait for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -27,18 +28,19 @@ async def talk(
     running: Running, context: ssl.SSLContext, sni: str, data: bytes
 ) -> bytes | Exception:
     """Connect to the inbound port with TLS, send ``data`` and return the answer or the failure."""
-    address = running.config.inbound_listen
+    return await asyncio.to_thread(_talk, running.config.inbound_listen, context, sni, data)
+
+
+def _talk(address: Address, context: ssl.SSLContext, sni: str, data: bytes) -> bytes | Exception:
+    # Blocking, in a thread: event loops leave a transport behind when a handshake is reset.
     try:
-        async with asyncio.timeout(10):
-            reader, writer = await asyncio.open_connection(
-                address.ip, address.port, ssl=context, server_hostname=sni
-            )
-            try:
-                writer.write(data)
-                return await reader.read(65_536)
-            finally:
-                writer.transport.abort()
-    except (OSError, ssl.SSLError) as error:
+        with (
+            socket.create_connection((address.ip, address.port), timeout=10) as raw,
+            context.wrap_socket(raw, server_hostname=sni) as client,
+        ):
+            client.sendall(data)
+            return client.recv(65_536)
+    except OSError as error:
         return error
 
 

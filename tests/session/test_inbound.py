@@ -160,7 +160,13 @@ async def test_a_closed_application_port_resets_the_client(api: Generation) -> N
     """Nobody listens behind us: refused, named in the log."""
     app = free_address("127.0.0.2")
     async with run_sidecar(api, FixedCapture(app), ip="127.0.0.2") as running:
-        assert await exchange(running.config.inbound_listen, b"hello") == b""
+        inbound = running.config.inbound_listen
+        reader, writer = await asyncio.open_connection(inbound.ip, inbound.port)
+        writer.write(b"hello")
+        async with asyncio.timeout(10):
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+        writer.close()
         failed = await running.until_event("connection failed")
         assert failed["code"] == "connect-refused"
         assert str(app) in failed["reason"]
