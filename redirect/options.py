@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 from core.errors import ConfigError
+from redirect.rule import Family, Subnet
 
 PROXY_UID: Final = 2102
 INBOUND_PORT: Final = 4143
@@ -24,8 +24,6 @@ MAX_ENTRIES: Final = 512
 """Most ports, or subnets, one list may name."""
 _LARGEST_ID: Final = 2**32 - 2
 _PORTS: Final = re.compile(r"([0-9]{1,5})(?:[-:]([0-9]{1,5}))?", re.ASCII)
-
-Subnet = IPv4Network | IPv6Network
 
 
 @final
@@ -57,6 +55,12 @@ class CaptureOptions:
     """Destination ports that the app reaches without the sidecar."""
     skip_subnets: tuple[Subnet, ...] = ()
     """Client addresses whose inbound connections go straight to the app."""
+    families: tuple[Family, ...] = (Family.IPV4, Family.IPV6)
+    """The kinds of addresses that are captured; IPv4 always is."""
+
+    def without_ipv6(self) -> CaptureOptions:
+        """Return the same options for IPv4 alone."""
+        return replace(self, families=(Family.IPV4,))
 
 
 def parse_options(

@@ -56,7 +56,8 @@ PACKAGES: Final = tuple(sorted({name.partition(".")[0] for name in ROOMS}))
 
 PURE: Final = (
     *("proxy.wire", "identity.name", "policy", "discovery", "multicluster", "inject"),
-    *("resources", "redirect.options", "redirect.iptables", "core.duration", "core.errors"),
+    *("resources", "redirect.options", "redirect.iptables", "redirect.nftables"),
+    *("redirect.backend", "redirect.rule", "core.duration", "core.errors"),
 )
 """Bytes and values in, values out; what they need to know of the world they are given."""
 IMPURE: Final = ("resources.sources",)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from cli.demo.host import APP_UID, Host
 from cli.demo.pods import Cluster, Rig
+from redirect.backend import Mode
 from tests.support.sockets import (
     ENVIRONMENT,
     PILLION,
@@ -18,9 +20,12 @@ from tests.support.sockets import (
 )
 
 pytestmark = [
-    pytest.mark.needs("root", "iptables-nft", "ip", "setpriv", "nsenter"),
+    pytest.mark.needs("root", "iptables-nft", "iptables-legacy", "nft"),
+    pytest.mark.needs("ip", "setpriv", "nsenter"),
     pytest.mark.slow,
 ]
+
+every_mode = pytest.mark.parametrize("mode", [each.value for each in Mode])
 
 
 @pytest.fixture
@@ -44,15 +49,28 @@ def redirect(host: Host, *arguments: str, uid: int | None = None) -> tuple[int, 
 
 
 def saved(host: Host) -> str:
-    """Return the rules without counters and time stamps."""
-    lines = host.must(["iptables-nft-save", "-t", "nat"]).splitlines()
-    return "\n".join(line.partition(" [")[0] for line in lines if not line.startswith("#"))
+    """Return all rules of every back end, without counters and time stamps."""
+    text = host.must(["nft", "-s", "list", "ruleset"])
+    for program in ("iptables-legacy-save", "ip6tables-legacy-save"):
+        # Without -t only what exists is printed, and nothing made by looking.
+        text += host.must([program])
+    lines = (line.partition(" [")[0] for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("#"))
 
 
-def test_an_inbound_connection_reaches_4143_with_its_destination(cluster: Cluster) -> None:
+def install(host: Host, mode: str, *options: str) -> None:
+    """Install the rules with a back end."""
+    status, _, talk = redirect(host, "install", "--iptables-mode", mode, *options)
+    assert status == 0, talk
+
+
+@every_mode
+def test_an_inbound_connection_reaches_4143_with_its_destination(
+    cluster: Cluster, mode: str
+) -> None:
     """A client of pod:8080 meets the sidecar's listener, which learns of pod:8080."""
     client, server = cluster.pod("client"), cluster.pod("server")
-    assert redirect(server.host, "install")[0] == 0
+    install(server.host, mode)
     with listener_in(server.host, "0.0.0.0", 4143) as listener, socket_in(client.host) as near:
         near.connect((server.ip, 8080))
         far, peer = listener.accept()
@@ -61,14 +79,12 @@ def test_an_inbound_connection_reaches_4143_with_its_destination(cluster: Cluste
             assert peer[0] == client.ip
 
 
-def test_a_skipped_port_and_a_skipped_subnet_reach_the_app(cluster: Cluster) -> None:
+@every_mode
+def test_a_skipped_port_and_a_skipped_subnet_reach_the_app(cluster: Cluster, mode: str) -> None:
     """What is skipped arrives where it was sent, sidecar or not."""
     client, other, server = (cluster.pod(name) for name in ("client", "other", "server"))
-    status, _, _ = redirect(
-        server.host,
-        *("install", "--skip-inbound-ports", "9000-9009", "--skip-subnets", f"{other.ip}/32"),
-    )
-    assert status == 0
+    skipped = ("--skip-inbound-ports", "9000-9009", "--skip-subnets", f"{other.ip}/32")
+    install(server.host, mode, *skipped)
     for source, port in ((client, 9005), (other, 8080)):
         with listener_in(server.host, "0.0.0.0", port) as app, socket_in(source.host) as near:
             near.connect((server.ip, port))
@@ -76,10 +92,13 @@ def test_a_skipped_port_and_a_skipped_subnet_reach_the_app(cluster: Cluster) -> 
             far.close()
 
 
-def test_an_outbound_connection_reaches_4140_with_its_destination(cluster: Cluster) -> None:
+@every_mode
+def test_an_outbound_connection_reaches_4140_with_its_destination(
+    cluster: Cluster, mode: str
+) -> None:
     """An app's connection meets the sidecar's listener on loopback."""
     client, server = cluster.pod("client"), cluster.pod("server")
-    assert redirect(client.host, "install")[0] == 0
+    install(client.host, mode)
     with listener_in(client.host, "127.0.0.1", 4140) as listener, socket_in(client.host) as near:
         near.connect((server.ip, 8080))
         far, _ = listener.accept()
@@ -87,10 +106,11 @@ def test_an_outbound_connection_reaches_4140_with_its_destination(cluster: Clust
             assert original_destination(far) == (server.ip, 8080)
 
 
-def test_the_sidecar_own_connections_leave_the_pod(cluster: Cluster) -> None:
+@every_mode
+def test_the_sidecar_own_connections_leave_the_pod(cluster: Cluster, mode: str) -> None:
     """Uid 2102 is not captured, another user is, and loopback never."""
     client, server = cluster.pod("client"), cluster.pod("server")
-    assert redirect(client.host, "install")[0] == 0
+    install(client.host, mode)
     say = f"exec 3<>/dev/tcp/{server.ip}/8080; echo who >&3; cat <&3 >/dev/null"
     with (
         listener_in(client.host, "127.0.0.1", 4140) as sidecar,
@@ -109,25 +129,50 @@ def test_the_sidecar_own_connections_leave_the_pod(cluster: Cluster) -> None:
             far.close()
 
 
-def test_installing_twice_leaves_the_same_rules(alone: Host) -> None:
+@every_mode
+def test_installing_twice_leaves_the_same_rules(alone: Host, mode: str) -> None:
     """The init container may run again: no rule and no jump is doubled, old options are gone."""
-    assert redirect(alone, "install")[0] == 0
+    install(alone, mode)
     first = saved(alone)
-    assert first.count("-j PROXY_INIT_REDIRECT") == first.count("-j PROXY_INIT_OUTPUT") == 1
-    assert redirect(alone, "install", "--skip-inbound-ports", "25")[0] == 0
+    # In the kernel's words; the programs of iptables also list their rules as comments.
+    assert len(re.findall("skuid 2102|uid-owner 2102", first)) == (1 if mode == "nftables" else 2)
+    install(alone, mode, "--skip-inbound-ports", "25")
     assert saved(alone) != first
-    assert redirect(alone, "install")[0] == 0
+    install(alone, mode)
     assert saved(alone) == first
 
 
-def test_rules_of_somebody_else_survive(alone: Host) -> None:
+@every_mode
+def test_rules_of_somebody_else_survive(alone: Host, mode: str) -> None:
     """Install and remove touch our chains and jumps alone."""
-    alone.must(["iptables-nft", "-t", "nat", "-A", "OUTPUT", "-d", "10.9.9.9", "-j", "RETURN"])
+    for program in ("iptables-nft", "ip6tables-legacy"):
+        alone.must([program, "-t", "nat", "-A", "OUTPUT", "-p", "udp", "-j", "RETURN"])
+    alone.must(["nft", "add table inet theirs; add chain inet theirs some"])
+    install(alone, "legacy")
+    redirect(alone, "remove")
     before = saved(alone)
-    assert redirect(alone, "install")[0] == 0
-    assert "-A OUTPUT -d 10.9.9.9/32 -j RETURN" in saved(alone)
+    install(alone, mode)
+    assert saved(alone).startswith(before.partition("}")[0])
     assert redirect(alone, "remove")[0] == 0
     assert saved(alone) == before
+
+
+@pytest.mark.parametrize("before", [each.value for each in Mode])
+@every_mode
+def test_a_change_of_back_end_leaves_one_capture(alone: Host, before: str, mode: str) -> None:
+    """What another back end captured goes when a new one has taken over."""
+    install(alone, before)
+    install(alone, mode)
+    text = saved(alone)
+    install(alone, mode)
+    assert saved(alone) == text
+    document = json.loads(redirect(alone, "show", "-o", "json")[1])
+    assert document["installed"] is True
+    expected = {
+        "nftables": ["nft"],
+        "legacy": ["iptables-legacy", "ip6tables-legacy"],
+    }.get(mode, ["iptables-nft", "ip6tables-nft"])
+    assert document["backends"] == expected
 
 
 def test_rules_that_linkerd_left_are_replaced(alone: Host) -> None:
@@ -141,40 +186,69 @@ def test_rules_that_linkerd_left_are_replaced(alone: Host) -> None:
     assert redirect(alone, "install")[0] == 0
     rules = saved(alone)
     assert "9999" not in rules
-    assert rules.count("-j PROXY_INIT_REDIRECT") == 1
+    assert rules.count("jump PROXY_INIT_REDIRECT") == 2  # IPv4 and IPv6
 
 
-def test_removal_leaves_nothing(alone: Host) -> None:
-    """No chain, no rule; removing again is no fault."""
-    assert redirect(alone, "install", "--proxy-gid", "2102")[0] == 0
+@every_mode
+def test_removal_leaves_nothing(alone: Host, mode: str) -> None:
+    """No chain, no rule, no table; removing again is no fault."""
+    install(alone, mode, "--proxy-gid", "2102")
     status, _, talk = redirect(alone, "remove")
-    assert (status, talk) == (0, "9 capture rules removed\n")
-    assert not [line for line in saved(alone).splitlines() if line.startswith("-A")]
-    assert "PROXY_INIT" not in saved(alone)
+    assert status == 0
+    assert talk.startswith(f"{7 if mode == 'nftables' else 18} capture rules removed")
+    left = saved(alone).splitlines()
+    # x_tables keeps the chains that its table was built with.
+    assert [line for line in left if not line.startswith((":", "*", "COMMIT"))] == []
+    assert "PROXY_INIT" not in "".join(left)
+    assert (left == []) is (mode != "legacy")
     assert redirect(alone, "remove") == (0, "", "there were no capture rules\n")
 
 
-def test_show_reports_what_is_installed(alone: Host) -> None:
+def test_looking_makes_no_table(alone: Host) -> None:
+    """Where nothing is captured, asking changes nothing about that."""
+    for arguments in (["show"], ["remove"], ["install", "--dry-run"]):
+        assert redirect(alone, *arguments)[0] == 0
+        assert saved(alone) == ""
+
+
+@every_mode
+def test_show_reports_what_is_installed(alone: Host, mode: str) -> None:
     """First nothing, then every rule, for people and for programs."""
     assert json.loads(redirect(alone, "show", "-o", "json")[1])["installed"] is False
-    assert redirect(alone, "install")[0] == 0
+    install(alone, mode)
     document = json.loads(redirect(alone, "show", "-o", "json")[1])
     assert document["installed"] is True
-    assert len(document["rules"]) == 8
+    assert len(document["rules"]) == (6 if mode == "nftables" else 16)
     table = redirect(alone, "show")[1]
-    assert "inbound   PREROUTING → PROXY_INIT_REDIRECT" in table
-    assert "REDIRECT --to-ports 4140" in table
+    if mode == "nftables":
+        assert "nft, IPv4 and IPv6\n  inbound   inbound\n" in table
+        assert "redirect to :4140" in table
+    else:
+        assert "inbound   PREROUTING → PROXY_INIT_REDIRECT" in table
+        assert "REDIRECT --to-ports 4140" in table
 
 
-def test_a_dry_run_changes_nothing(alone: Host) -> None:
-    """The text is the input of the named command: fed to it, it makes the same rules."""
-    status, text, _ = redirect(alone, "install", "--dry-run")
+@every_mode
+def test_a_dry_run_changes_nothing(alone: Host, mode: str) -> None:
+    """The text is a script: fed to a shell, it makes the same rules."""
+    status, text, _ = redirect(alone, "install", "--dry-run", "--iptables-mode", mode)
     assert status == 0
-    assert "-A" not in saved(alone)
-    alone.must(["iptables-nft-restore", "--noflush"], given=text)
+    assert saved(alone) == ""
+    alone.must(["sh", "-e"], given=text)
     by_hand = saved(alone)
-    assert redirect(alone, "install")[0] == 0
+    install(alone, mode)
     assert saved(alone) == by_hand
+
+
+@every_mode
+def test_ipv6_is_left_alone_where_asked(alone: Host, mode: str) -> None:
+    """Installed for both families first: the second run takes IPv6 back."""
+    install(alone, mode)
+    install(alone, mode, "--no-ipv6", "--skip-subnets", "fd00::/8,10.0.0.0/8")
+    document = json.loads(redirect(alone, "show", "-o", "json")[1])
+    assert len(document["backends"]) == 1
+    assert "fd00" not in saved(alone)
+    assert "10.0.0.0/8" in saved(alone)
 
 
 def test_without_rights_the_message_says_which_are_missing(alone: Host) -> None:
@@ -186,11 +260,11 @@ def test_without_rights_the_message_says_which_are_missing(alone: Host) -> None:
     assert "give the container the capabilities NET_ADMIN and NET_RAW" in done.stderr
 
 
-def test_without_iptables_the_package_is_named(alone: Host) -> None:
-    """Exit 2, naming the program and what to install; seen with every program hidden."""
+def test_without_any_program_the_package_is_named(alone: Host) -> None:
+    """Exit 2, naming the programs and what to install; seen with every program hidden."""
     hide = 'mount -t tmpfs none /usr/sbin && cd / && exec "$@"'
     hidden = ["unshare", "--mount", "--", "sh", "-c", hide, "sh"]
     done = alone.run([*hidden, *PILLION, "redirect", "install"], env=ENVIRONMENT)
     assert done.returncode == 2
-    assert "iptables-nft-save was not found" in done.stderr
+    assert "none of iptables-nft-restore, iptables-restore, iptables-legacy-restore" in done.stderr
     assert "apt-get install iptables" in done.stderr

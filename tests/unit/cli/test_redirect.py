@@ -10,10 +10,12 @@ from click.testing import CliRunner
 import cli.redirect
 from cli.redirect import command
 from core.errors import ConfigError
-from redirect.iptables import Found, Rule
+from redirect.backend import Mode, Tables
+from redirect.rule import Family, Found, Rule
+from redirect.runner import Standing
 
 
-def _unreadable() -> Found:
+def _unreadable() -> tuple[Standing, ...]:
     raise ConfigError("no rights here")
 
 
@@ -22,20 +24,20 @@ def test_a_dry_run_shows_the_rules_without_rights(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(cli.redirect, "read_rules", _unreadable)
     result = CliRunner().invoke(command, ["install", "--dry-run", "--skip-subnets", "10.0.0.0/8"])
     assert result.exit_code == 0
-    assert result.stdout.startswith("# iptables-nft-restore -w 5 --noflush <<END\n*nat\n")
+    assert result.stdout.startswith("iptables-nft-restore -w 5 --noflush <<'END'\n*nat\n")
+    assert "\nip6tables-nft-restore -w 5 --noflush <<'END'\n*nat\n" in result.stdout
     assert "-s 10.0.0.0/8" in result.stdout
     assert "no rights here" in result.stderr
 
 
 def test_a_dry_run_speaks_json(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same, for programs."""
-    monkeypatch.setattr(cli.redirect, "read_rules", Found)
-    result = CliRunner().invoke(command, ["install", "--dry-run", "-o", "json"])
-    document = json.loads(result.stdout)
-    assert document["backend"] == "iptables-nft"
-    assert document["command"] == ["iptables-nft-restore", "-w", "5", "--noflush"]
-    assert document["rules"][0]["chain"] == "PROXY_INIT_REDIRECT"
-    assert document["input"].endswith("COMMIT\n")
+    monkeypatch.setattr(cli.redirect, "read_rules", tuple)
+    result = CliRunner().invoke(command, ["install", "--dry-run", "--no-ipv6", "-o", "json"])
+    (step,) = json.loads(result.stdout)["steps"]
+    assert step["command"] == ["iptables-nft-restore", "-w", "5", "--noflush"]
+    assert step["rules"][0]["chain"] == "PROXY_INIT_REDIRECT"
+    assert step["input"].endswith("COMMIT\n")
 
 
 def test_a_wrong_option_reaches_the_user_as_a_configuration_error() -> None:
@@ -45,20 +47,29 @@ def test_a_wrong_option_reaches_the_user_as_a_configuration_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("standing", "said"),
     [
-        (Found(), "no capture rules here"),
+        ((), "no capture rules here"),
         (
-            Found(("PROXY_INIT_OUTPUT",), (Rule("OUTPUT", "", "PROXY_INIT_OUTPUT", ""),)),
-            "one direction has no jump",
+            (
+                Standing(
+                    Tables(Mode.NFT, Family.IPV6),
+                    Found(("PROXY_INIT_OUTPUT",), (Rule("OUTPUT", "", "PROXY_INIT_OUTPUT", ""),)),
+                ),
+            ),
+            "the rules of ip6tables-nft are incomplete: one direction is not captured",
+        ),
+        (
+            (Standing(None, Found(("inet pillion",))),),
+            "the rules of nft are incomplete",
         ),
     ],
 )
 def test_show_says_what_is_wrong_with_the_rules(
-    monkeypatch: pytest.MonkeyPatch, found: Found, said: str
+    monkeypatch: pytest.MonkeyPatch, standing: tuple[Standing, ...], said: str
 ) -> None:
     """No rules and half the rules each get their sentence and the command that helps."""
-    monkeypatch.setattr(cli.redirect, "read_rules", lambda: found)
+    monkeypatch.setattr(cli.redirect, "read_rules", lambda: standing)
     result = CliRunner().invoke(command, ["show"])
     assert result.exit_code == 0
     assert said in result.stderr

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from redirect.iptables import Found, Rule, build_rules, parse_saved, render_install, render_remove
+from redirect.iptables import (
+    build_rules,
+    freed_by,
+    parse_saved,
+    render_install,
+    render_remove,
+    specification,
+)
 from redirect.options import parse_options
+from redirect.rule import Family, Found, Rule
 
 DEFAULT_INSTALL = """\
 *nat
@@ -113,30 +121,42 @@ def test_options_become_rules(given: dict[str, str], chain: str, expected: list[
     assert [f"{rule.match} → {rule.target}" for rule in rules if rule.chain == chain] == expected
 
 
+def test_the_other_family_has_the_same_rules_and_its_own_subnets() -> None:
+    """What ip6tables is given differs from what iptables is given by subnets alone."""
+    options = parse_options(skip_subnets="10.9.0.0/16,fd00:9::/32")
+    four, six = (render_install(options, Found(), family) for family in Family)
+    assert "-s 10.9.0.0/16" in four
+    assert "-s fd00:9::/32" in six
+    assert six == four.replace("10.9.0.0/16", "fd00:9::/32")
+    assert render_install(parse_options(), Found(), Family.IPV6) == DEFAULT_INSTALL
+
+
 def test_a_saved_table_is_read_back() -> None:
     """Our chains, rules and jumps are recognised; base chains are not foreign."""
     found = parse_saved(SAVED)
     assert found.chains == ("PROXY_INIT_OUTPUT", "PROXY_INIT_REDIRECT")
     assert found.installed
-    assert not found.foreign
+    assert freed_by(found) == ["PREROUTING", "OUTPUT"]
     assert found.rules[2] == Rule(
         "PROXY_INIT_OUTPUT", "-m owner --uid-owner 2102", "RETURN", "proxy-init/uid"
     )
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "idle"),
     [
-        "-A POSTROUTING -j MASQUERADE",
-        ":DOCKER - [0:0]",
-        ":OUTPUT DROP [0:0]",
+        ("-A PREROUTING -j MASQUERADE", ()),
+        ("-A DOCKER -j RETURN", ("PREROUTING",)),
+        (":DOCKER - [0:0]", ("PREROUTING",)),
+        (":OUTPUT DROP [0:0]", ("PREROUTING",)),
     ],
 )
-def test_what_is_not_ours_is_foreign(line: str) -> None:
-    """A rule, a chain or a policy of somebody else is seen, and nothing of ours."""
+def test_what_is_not_ours_is_left_alone(line: str, idle: tuple[str, ...]) -> None:
+    """A rule, a chain or a policy of somebody else is nothing of ours, and keeps its chain."""
     found = parse_saved(f"*nat\n:PREROUTING ACCEPT [0:0]\n{line}\nCOMMIT\n")
-    assert found == Found(foreign=True)
+    assert found == Found(idle=idle)
     assert not found.installed
+    assert freed_by(found) == []
 
 
 def test_a_jump_that_stands_is_not_added_again() -> None:
@@ -173,7 +193,7 @@ def test_removal_names_everything_that_is_ours() -> None:
         "-X PROXY_INIT_REDIRECT",
         "COMMIT",
     ]
-    assert render_remove(Found(foreign=True)) == ""
+    assert render_remove(Found(idle=("OUTPUT",))) == ""
 
 
 def test_a_jump_somebody_else_wrote_keeps_its_words() -> None:
@@ -184,7 +204,7 @@ def test_a_jump_somebody_else_wrote_keeps_its_words() -> None:
     )
     (rule,) = parse_saved(f"*nat\n{line}\nCOMMIT\n").rules
     assert rule.comment == r'his "own" \ rule'
-    assert rule.specification() == (
+    assert specification(rule) == (
         r'PREROUTING -s 10.0.0.0/8 -m string --string "a b" --algo bm '
         r'-m comment --comment "his \"own\" \\ rule" -j PROXY_INIT_REDIRECT'
     )

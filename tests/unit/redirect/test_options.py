@@ -6,6 +6,7 @@ import pytest
 
 from core.errors import ConfigError
 from redirect.options import MAX_ENTRIES, CaptureOptions, PortRange, parse_options
+from redirect.rule import Family
 
 
 def test_defaults_are_those_of_linkerd() -> None:
@@ -19,7 +20,9 @@ def test_defaults_are_those_of_linkerd() -> None:
         skip_inbound=tuple(PortRange(port, port) for port in (4190, 4191, 4567, 4568)),
         skip_outbound=(PortRange(4567, 4567), PortRange(4568, 4568)),
         skip_subnets=(),
+        families=(Family.IPV4, Family.IPV6),
     )
+    assert parse_options().without_ipv6().families == (Family.IPV4,)
 
 
 def test_lists_take_blanks_ranges_and_repeats() -> None:
