@@ -1,0 +1,142 @@
+"""The server's end of an HTTP/2 connection: requests come, responses go (RFC 9113 §8)."""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from proxy.wire.http2_connection import Http2Connection
+from proxy.wire.http2_event import RequestReceived, StreamReset, TrailersReceived
+from proxy.wire.http2_frame import (
+    DEFAULT_WINDOW,
+    INITIAL_WINDOW_SIZE,
+    MAX_CONCURRENT_STREAMS,
+    MAX_HEADER_LIST_SIZE,
+    MAX_STREAM_ID,
+    NO_ERROR,
+    PREFACE,
+    goaway_frame,
+    header_frames,
+    reset_frame,
+    settings_frame,
+)
+from proxy.wire.http2_header import Section, request_head, trailer_fault
+from proxy.wire.http2_hpack_decoder import TOO_LARGE
+from proxy.wire.http2_limit import HTTP2_LIMITS, Http2Limits
+from proxy.wire.http2_reason import REASONS
+from proxy.wire.http2_stream import ENDED, RESET_BY_US, Stream
+from proxy.wire.http2_streams import announce_window
+from proxy.wire.http_field import Field, Fields
+from proxy.wire.http_message import NONE_SENSITIVE
+
+_TOO_LARGE: Final[Fields] = ((b":status", b"431"), (b"content-length", b"0"))
+
+
+@final
+class Http2Server(Http2Connection):
+    """Reads requests, sends responses."""
+
+    def __init__(
+        self, limits: Http2Limits = HTTP2_LIMITS, *, host_may_differ: bool = False
+    ) -> None:
+        super().__init__(limits, PREFACE, is_server=True)
+        self._host_may_differ: Final = host_may_differ
+        self._takes_streams = True
+        values = [
+            (MAX_CONCURRENT_STREAMS, limits.streams),
+            (MAX_HEADER_LIST_SIZE, limits.header_list),
+        ]
+        if limits.stream_window != DEFAULT_WINDOW:
+            values.append((INITIAL_WINDOW_SIZE, limits.stream_window))
+        self._outbox.add(settings_frame(values) + announce_window(limits))
+
+    def send_head(
+        self,
+        stream_id: int,
+        status: int,
+        fields: Fields,
+        *,
+        ends: bool,
+        never_indexed: frozenset[Field] = NONE_SENSITIVE,
+    ) -> None:
+        """Send a response's head, or a 1xx before it; nothing on a stream that was reset."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        if stream.is_finished:
+            raise ValueError(f"the end of stream {stream_id} has been sent")
+        pseudo = ((b":status", b"%d" % status),)
+        self._outbox.send_head(stream, pseudo, fields, never_indexed, ends=ends)
+        if ends:
+            self._reap()
+
+    def shut_down(self) -> None:
+        """Ask the client to open no more streams; those on their way are still served.
+
+        ``go_away`` names the last one, a round trip later (RFC 9113 §6.8).
+        """
+        self._outbox.add(goaway_frame(MAX_STREAM_ID, NO_ERROR, b""))
+
+    def go_away(self, error: int = NO_ERROR) -> None:
+        """Tell the client which stream was the last; later ones are refused."""
+        self._takes_streams = False
+        super().go_away(error)
+
+    def _is_idle(self, stream_id: int) -> bool:
+        return stream_id % 2 == 0 or stream_id > self._last_peer_id
+
+    def _on_section(self, stream_id: int, section: Section, *, ends: bool) -> str:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return self._on_request(stream_id, section, ends=ends)
+        if not stream.is_remote_open:
+            return self._fail_stream(stream_id, "http2-closed-stream")
+        why = trailer_fault(section)
+        if not why and not ends:
+            why = "http2-trailers"
+        if not why and stream.expected > 0:
+            why = "http2-content-length"
+        if why:
+            return self._fail_stream(stream_id, why)
+        self._events.append(TrailersReceived(stream_id, section.fields))
+        self._end_remote(stream)
+        return ""
+
+    def _on_request(self, stream_id: int, section: Section, *, ends: bool) -> str:
+        """Open a stream, if it may be opened."""
+        if stream_id % 2 == 0:
+            return "http2-stream-id"
+        if stream_id <= self._last_peer_id:
+            how = self._closed.how(stream_id)
+            if how == RESET_BY_US:
+                return ""
+            return "http2-closed-stream" if how else "http2-stream-id"
+        self._last_peer_id = stream_id
+        if not self._takes_streams:
+            return self._refuse(stream_id, "http2-draining")
+        if len(self._streams) >= self._limits.streams:
+            return self._refuse(stream_id, "http2-too-many-streams")
+        head = request_head(section, host_may_differ=self._host_may_differ)
+        if isinstance(head, str):
+            if head == TOO_LARGE:
+                return self._answer_too_large(stream_id, ends=ends)
+            return self._refuse(stream_id, head)
+        stream = Stream(stream_id, self._outbox.initial_window, self._limits.stream_window)
+        stream.has_head = True
+        stream.expected = section.length
+        if ends:
+            if section.length > 0:
+                return self._refuse(stream_id, "http2-content-length")
+            stream.is_remote_open = False
+        self._streams[stream_id] = stream
+        self._events.append(RequestReceived(stream_id, head, ends))
+        return ""
+
+    def _answer_too_large(self, stream_id: int, *, ends: bool) -> str:
+        """Answer 431 to fields past the announced size (RFC 9113 §10.5.1)."""
+        block = self._outbox.encoder.encode(_TOO_LARGE, (), NONE_SENSITIVE)
+        self._outbox.add(header_frames(stream_id, block, ends=True))
+        if not ends:
+            self._outbox.add(reset_frame(stream_id, NO_ERROR))
+        self._closed.add(stream_id, ENDED if ends else RESET_BY_US)
+        self._events.append(StreamReset(stream_id, REASONS[TOO_LARGE].error, TOO_LARGE))
+        return self._spend_reset() or self._count_reply()

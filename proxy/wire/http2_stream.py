@@ -1,0 +1,89 @@
+"""One HTTP/2 stream: which halves are open, what is counted, what waits (RFC 9113 §5.1, §5.2)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, final
+
+from proxy.wire.http_field import Field, Fields
+
+ENDED: Final = 1
+"""How a stream closed: both sides sent all they had."""
+RESET_BY_PEER: Final = 2
+RESET_BY_US: Final = 3
+"""What the peer sent before it learned of it is dropped."""
+
+_REMEMBERED: Final = 256
+"""How many closed streams are remembered: more than fit into a round trip."""
+
+
+@final
+class Stream:
+    """The state of one open or half-closed stream."""
+
+    def __init__(self, stream_id: int, send_window: int, receive_window: int) -> None:
+        self.id: Final = stream_id
+        self.is_remote_open = True
+        """The peer may still send content or trailers."""
+        self.is_local_open = True
+        """We have not sent the end of the stream."""
+        self.has_head = False
+        """The request's head, or the response's final one, has come."""
+        self.has_no_content = False
+        """The response to HEAD, or one whose status has no content."""
+        self.expected = -1
+        """Octets of content that Content-Length still promises; -1: it promised none."""
+
+        self.receive_window = receive_window
+        """Octets that the peer may still send."""
+        self.unacknowledged = 0
+        """Octets that were handed out and not acknowledged."""
+        self.credit = 0
+        """Octets acknowledged that the peer has not been told of."""
+
+        self.send_window = send_window
+        """Octets that we may still send; below zero after a change of settings."""
+        self.waiting: deque[bytes | memoryview] | None = None
+        """Content that waits for the window or for the output to empty."""
+        self.waiting_size = 0
+        self.is_finished = False
+        """The end of what we send has been handed over; it may wait behind content."""
+        self.trailers: Fields = ()
+        self.never_indexed: frozenset[Field] = frozenset()
+        self.is_ready = False
+        """It stands in the queue of those that may send."""
+        self.stalled_since = -1.0
+        """When waiting content was first seen not to move; below zero: it moves."""
+
+    def take_content(self, size: int, length: int, *, ends: bool) -> str:
+        """Count a frame of ``size`` octets with ``length`` of content; return what it breaks."""
+        self.unacknowledged += size
+        self.receive_window -= size
+        if self.receive_window < 0:
+            return "http2-window-exceeded"
+        if not self.has_head:
+            return "http2-no-head"
+        if self.expected >= 0:
+            self.expected -= length
+            if self.expected < 0 or (ends and self.expected):
+                return "http2-content-length"
+        return ""
+
+
+@final
+class ClosedStreams:
+    """How the streams ended that closed lately."""
+
+    def __init__(self) -> None:
+        self._how: dict[int, int] = {}
+
+    def add(self, stream_id: int, how: int) -> None:
+        """Remember how a stream ended, and forget the oldest beyond a round trip's worth."""
+        known = self._how
+        known[stream_id] = how
+        if len(known) > _REMEMBERED:
+            del known[next(iter(known))]
+
+    def how(self, stream_id: int) -> int:
+        """Return how a stream ended; 0: it is not remembered."""
+        return self._how.get(stream_id, 0)

@@ -1,0 +1,244 @@
+"""The streams of an HTTP/2 connection: sending, acknowledging, ending, and what is counted.
+
+``http2_connection`` reads frames on top of it. Credit for received content returns to the peer
+only when ``acknowledge`` says that it was passed on, so that a stream never holds more than its
+window, nor all streams together more than the connection's. What a peer can do again and again
+without sending anything of use is counted in two allowances, one for streams that it gives up
+and one for frames that carry nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.wire.http2_event import ConnectionEnded, Http2Event, StreamReset
+from proxy.wire.http2_frame import (
+    DEFAULT_WINDOW,
+    NO_ERROR,
+    PING,
+    frame,
+    goaway_frame,
+    reset_frame,
+    window_frame,
+)
+from proxy.wire.http2_limit import Allowance, Http2Limits
+from proxy.wire.http2_outbox import Outbox
+from proxy.wire.http2_reason import REASONS
+from proxy.wire.http2_stream import ENDED, RESET_BY_US, ClosedStreams, Stream
+from proxy.wire.http_field import Fields
+from proxy.wire.http_message import NONE_SENSITIVE
+
+
+class Http2Streams:
+    """The streams of one end, and what it has to send."""
+
+    def __init__(self, limits: Http2Limits, *, is_server: bool) -> None:
+        self._limits: Final = limits
+        self._is_server: Final = is_server
+        self._outbox: Final = Outbox(limits.output)
+        self._streams: Final[dict[int, Stream]] = {}
+        self._closed: Final = ClosedStreams()
+        self._held: Final[dict[int, int]] = {}
+        self._resets: Final = Allowance(limits.resets, limits.resets_per_second)
+        self._noise: Final = Allowance(limits.noise, limits.noise_per_second)
+        self._events: list[Http2Event] = []
+        self._now = 0.0
+        self._is_ended = False
+        self._last_peer_id = 0
+        self._receive_window = limits.connection_window
+        self._credit = 0
+        self._replies = 0
+
+    @property
+    def is_ended(self) -> bool:
+        """Nothing more is read; what is queued is still to be written."""
+        return self._is_ended
+
+    @property
+    def active(self) -> int:
+        """How many streams are open or half closed."""
+        return len(self._streams)
+
+    @property
+    def waiting_output(self) -> int:
+        """How many octets of frames ``take`` would return."""
+        return self._outbox.size
+
+    def take(self) -> bytes:
+        """Return what is to be written now; call it again until it is empty, or cork."""
+        data = self._outbox.take()
+        self._replies = 0
+        if self._outbox.finished:
+            self._reap()
+        return data
+
+    def drained(self) -> list[int]:
+        """Return the streams whose content waited and is on its way now, once."""
+        drained = self._outbox.drained
+        if drained:
+            self._outbox.drained = []
+        return drained
+
+    def send_data(self, stream_id: int, data: bytes, *, ends: bool) -> int:
+        """Send content; return how many octets of the stream wait for its window.
+
+        Nothing happens on a stream that was reset meanwhile. Send no more while some wait:
+        ``drained`` names the stream when none do.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return 0
+        if stream.is_finished:
+            raise ValueError(f"the end of stream {stream_id} has been sent")
+        self._outbox.send_data(stream, data, ends=ends)
+        if self._outbox.finished:
+            self._reap()
+        return stream.waiting_size
+
+    def send_trailers(self, stream_id: int, fields: Fields) -> None:
+        """Send the fields behind the content; they end the stream."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        if stream.is_finished:
+            raise ValueError(f"the end of stream {stream_id} has been sent")
+        self._outbox.send_trailers(stream, fields, NONE_SENSITIVE)
+        if self._outbox.finished:
+            self._reap()
+
+    def acknowledge(self, stream_id: int, credit: int) -> None:
+        """Let the peer send as much again as ``credit`` of a stream's content was."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            held = self._held.get(stream_id, 0)
+            credit = min(credit, held)
+            if credit == held:
+                self._held.pop(stream_id, None)
+            else:
+                self._held[stream_id] = held - credit
+            self._return_credit(credit)
+            return
+        credit = min(credit, stream.unacknowledged)
+        stream.unacknowledged -= credit
+        if stream.is_remote_open:
+            stream.credit += credit
+            if stream.credit * 2 >= self._limits.stream_window:
+                self._outbox.add(window_frame(stream_id, stream.credit))
+                stream.receive_window += stream.credit
+                stream.credit = 0
+        self._return_credit(credit)
+
+    def reset(self, stream_id: int, error: int) -> None:
+        """Give up a stream; what the peer still sends on it is dropped."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            self._outbox.add(reset_frame(stream_id, error))
+            self._drop(stream, RESET_BY_US)
+
+    def ping(self, payload: bytes) -> None:
+        """Ask the peer for a sign of life, eight octets long; it comes as ``PingAnswered``."""
+        if len(payload) != 8:
+            raise ValueError("a ping holds eight octets")
+        self._outbox.add(frame(PING, 0, 0, payload))
+
+    def go_away(self, error: int = NO_ERROR) -> None:
+        """Tell the peer that no stream after the last one is looked at."""
+        self._outbox.add(goaway_frame(self._last_peer_id, error, b""))
+
+    def on_time(self, now: float) -> list[Http2Event]:
+        """Reset the streams whose content has not moved for too long; call it once a second."""
+        events: list[Http2Event] = []
+        self._events = events
+        for stream in list(self._streams.values()):
+            if stream.waiting_size == 0:
+                continue
+            if stream.stalled_since < 0:
+                stream.stalled_since = now
+            elif now - stream.stalled_since >= self._limits.stall:
+                self._fail_stream(stream.id, "http2-stalled")
+        return events
+
+    def _end_remote(self, stream: Stream) -> None:
+        """Note that the peer has sent all it had on a stream."""
+        stream.is_remote_open = False
+        if not stream.is_local_open:
+            self._close(stream)
+
+    def _reap(self) -> None:
+        """Close the streams whose end is on its way, if the peer has ended them too."""
+        finished = self._outbox.finished
+        self._outbox.finished = []
+        for stream in finished:
+            if not stream.is_remote_open and stream.id in self._streams:
+                self._close(stream)
+
+    def _close(self, stream: Stream) -> None:
+        """Forget a stream that both sides have ended."""
+        del self._streams[stream.id]
+        self._closed.add(stream.id, ENDED)
+        self._resets.refund()
+        if stream.unacknowledged:
+            self._held[stream.id] = stream.unacknowledged
+
+    def _drop(self, stream: Stream, how: int) -> None:
+        """Forget a stream that was reset; its content will not be passed on."""
+        del self._streams[stream.id]
+        self._closed.add(stream.id, how)
+        self._outbox.drop(stream)
+        self._return_credit(stream.unacknowledged)
+
+    def _return_credit(self, credit: int) -> None:
+        """Let the peer send as much again on the connection, told in few large updates."""
+        self._credit += credit
+        if self._credit * 2 >= self._limits.connection_window:
+            self._outbox.add(window_frame(0, self._credit))
+            self._receive_window += self._credit
+            self._credit = 0
+
+    def _fail_stream(self, stream_id: int, reason: str) -> str:
+        """End an open stream for a fault of the peer's; return why the connection must, too."""
+        self._drop(self._streams[stream_id], RESET_BY_US)
+        return self._refuse(stream_id, reason)
+
+    def _refuse(self, stream_id: int, reason: str) -> str:
+        """Answer a fault on a stream that is not open (any more)."""
+        error = REASONS[reason].error
+        self._closed.add(stream_id, RESET_BY_US)
+        self._outbox.add(reset_frame(stream_id, error))
+        self._events.append(StreamReset(stream_id, error, reason))
+        return self._spend_reset() or self._count_reply()
+
+    def _spend_noise(self) -> str:
+        """Count a frame that carries nothing."""
+        return "" if self._noise.spend(self._now) else "http2-noise"
+
+    def _spend_reset(self) -> str:
+        """Count a stream that a client gave up, or lost by a fault of its own."""
+        if not self._is_server or self._resets.spend(self._now):
+            return ""
+        return "http2-resets"
+
+    def _spend_reply(self) -> str:
+        """Count a frame that only asks for an answer."""
+        return self._spend_noise() or self._count_reply()
+
+    def _count_reply(self) -> str:
+        """Count an answer that waits to be sent."""
+        self._replies += 1
+        return "http2-replies" if self._replies > self._limits.replies else ""
+
+    def _end(self, reason: str) -> None:
+        """End the connection for a fault of the peer's."""
+        row = REASONS[reason]
+        self._is_ended = True
+        self._streams.clear()
+        self._held.clear()
+        self._outbox.clear()
+        self._outbox.add(goaway_frame(self._last_peer_id, row.error, reason.encode("ascii")))
+        self._events.append(ConnectionEnded(row.error, reason))
+
+
+def announce_window(limits: Http2Limits) -> bytes:
+    """Return the update that opens the connection's window, beyond what it has by itself."""
+    more = limits.connection_window - DEFAULT_WINDOW
+    return window_frame(0, more) if more > 0 else b""

@@ -1,0 +1,518 @@
+"""HTTP/2 between two ends of ours: content through windows, credit, turns, ends, shutting down."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.wire.http2_client import Http2Client
+from proxy.wire.http2_event import (
+    DataReceived,
+    GoAwayReceived,
+    Http2Event,
+    PingAnswered,
+    RequestReceived,
+    ResponseReceived,
+    SettingsChanged,
+    StreamReset,
+    TrailersReceived,
+)
+from proxy.wire.http2_limit import Http2Limits
+from proxy.wire.http2_server import Http2Server
+from proxy.wire.http_field import Fields
+from tests.wire import http2_talk as wire
+from tests.wire.http2_talk import Talk, call, data, goaway, headers, ping, serve, window
+
+GET: Fields = tuple(wire.GET)
+POST: Fields = tuple(wire.POST)
+
+
+class Pair:
+    """A client and a server with a wire between them."""
+
+    def __init__(self, limits: Http2Limits | None = None) -> None:
+        self.client = Http2Client(limits or Http2Limits())
+        self.server = Http2Server(limits or Http2Limits())
+        self.at_client: list[Http2Event] = []
+        self.at_server: list[Http2Event] = []
+        self.run()
+
+    def run(self, *, acknowledge: bool = True) -> None:
+        """Carry octets to and fro until both are silent."""
+        while True:
+            out = self.client.take()
+            for event in self.server.feed(out, 0.0) if out else []:
+                self.at_server.append(event)
+                if acknowledge and isinstance(event, DataReceived):
+                    self.server.acknowledge(event.stream_id, event.credit)
+            back = self.server.take()
+            for event in self.client.feed(back, 0.0) if back else []:
+                self.at_client.append(event)
+                if acknowledge and isinstance(event, DataReceived):
+                    self.client.acknowledge(event.stream_id, event.credit)
+            if not out and not back:
+                return
+
+    def request(self, head: Fields = GET, fields: Fields = (), *, ends: bool = True) -> int:
+        """Send a request and return its stream."""
+        stream = self.client.send_request(head, fields, ends=ends)
+        self.run()
+        return stream
+
+
+def content(events: list[Http2Event], stream: int) -> bytes:
+    """Return a stream's content."""
+    return b"".join(
+        event.data
+        for event in events
+        if isinstance(event, DataReceived) and event.stream_id == stream
+    )
+
+
+def test_an_exchange_says_everything_once() -> None:
+    """Heads, interim ones, content, trailers, both ways."""
+    pair = Pair()
+    stream = pair.request(POST, ((b"te", b"trailers"), (b"expect", b"100-continue")), ends=False)
+    (request,) = [event for event in pair.at_server if isinstance(event, RequestReceived)]
+    assert request.head.fields == ((b"te", b"trailers"), (b"expect", b"100-continue"))
+    assert request.head.expects_continue
+    assert (request.head.method, request.head.authority) == (b"POST", b"a")
+    assert not request.ended
+    pair.server.send_head(stream, 100, (), ends=False)
+    pair.client.send_data(stream, b"abc", ends=False)
+    pair.client.send_trailers(stream, ((b"x", b"1"),))
+    pair.run()
+    assert content(pair.at_server, stream) == b"abc"
+    assert TrailersReceived(stream, ((b"x", b"1"),)) in pair.at_server
+    pair.server.send_head(stream, 200, ((b"server", b"s"),), ends=False)
+    pair.server.send_data(stream, b"def", ends=False)
+    pair.server.send_trailers(stream, ((b"grpc-status", b"0"),))
+    pair.run()
+    heads = [event.head.status for event in pair.at_client if isinstance(event, ResponseReceived)]
+    assert heads == [100, 200]
+    assert content(pair.at_client, stream) == b"def"
+    assert TrailersReceived(stream, ((b"grpc-status", b"0"),)) in pair.at_client
+    assert pair.client.active == pair.server.active == 0
+
+
+def test_content_of_any_size_goes_through_the_windows() -> None:
+    """A megabyte each way, with 65,535 octets on the way at most."""
+    pair = Pair()
+    stream = pair.request(POST, ends=False)
+    big = bytes(range(256)) * 4_096
+    assert pair.client.send_data(stream, big, ends=True) > 0
+    pair.run()
+    assert content(pair.at_server, stream) == big
+    assert pair.client.drained() == [stream]
+    assert pair.client.drained() == []
+    pair.server.send_head(stream, 200, (), ends=False)
+    pair.server.send_data(stream, big, ends=True)
+    pair.run()
+    assert content(pair.at_client, stream) == big
+    assert (
+        max(len(each.data) for each in pair.at_client if isinstance(each, DataReceived)) <= 16_384
+    )
+    assert pair.client.active == pair.server.active == 0
+
+
+def test_nothing_more_comes_than_was_acknowledged() -> None:
+    """A slow reader holds one window of a stream, and its sender waits."""
+    pair = Pair()
+    stream = pair.request(POST, ends=False)
+    left = pair.client.send_data(stream, bytes(100_000), ends=True)
+    pair.run(acknowledge=False)
+    assert left == 100_000 - 65_535
+    assert len(content(pair.at_server, stream)) == 65_535
+    pair.server.acknowledge(stream, 30_000)
+    pair.run(acknowledge=False)
+    assert len(content(pair.at_server, stream)) == 65_535
+    pair.server.acknowledge(stream, 5_000)
+    pair.run(acknowledge=False)
+    assert len(content(pair.at_server, stream)) == 100_000
+    assert pair.client.drained() == [stream]
+
+
+def test_a_slow_stream_does_not_hold_up_another() -> None:
+    """As long as the connection's window is not used up."""
+    pair = Pair()
+    slow = pair.request(POST, ends=False)
+    fast = pair.request(POST, ends=False)
+    pair.client.send_data(slow, bytes(200_000), ends=True)
+    pair.run(acknowledge=False)
+    pair.client.send_data(fast, b"quick", ends=True)
+    pair.run(acknowledge=False)
+    assert content(pair.at_server, fast) == b"quick"
+
+
+def test_streams_take_turns() -> None:
+    """One frame each, when both have more than the output takes at once."""
+    talk = call(Http2Limits(output=40_000), count=2, ends=False)
+    client = talk.codec
+    talk.say(window(0, 10**6) + wire.settings((4, 10**6)))
+    talk.frames.clear()
+    client.send_data(1, bytes(300_000), ends=True)
+    client.send_data(3, bytes(300_000), ends=True)
+    talk.read()
+    order = [frame.stream_id for frame in talk.frames]
+    assert order.count(1) == order.count(3) == 19
+    assert "13" * 15 in "".join(str(stream) for stream in order)
+
+
+def test_the_output_has_a_bound() -> None:
+    """Content beyond it waits in its stream, and follows as the output empties."""
+    limits = Http2Limits(output=50_000)
+    talk = call(limits, ends=False)
+    talk.say(window(0, 10**6) + wire.settings((4, 10**6)))
+    talk.frames.clear()
+    left = talk.codec.send_data(1, bytes(200_000), ends=True)
+    assert talk.codec.waiting_output in range(50_000, 50_000 + 16_393)
+    assert left == 200_000 - sum(1 for _ in range(4)) * 16_384
+    first = talk.codec.take()
+    assert len(first) in range(50_000, 50_000 + 16_393)
+    talk._out += first
+    talk.read()
+    assert sum(talk.sizes) == 200_000
+    assert talk.codec.drained() == [1]
+
+
+@pytest.mark.parametrize("trailers", [(), ((b"x", b"y"),)])
+def test_the_end_waits_behind_the_content(trailers: Fields) -> None:
+    """However long the window stays shut."""
+    talk = call(ends=False)
+    talk.say(wire.settings((4, 2)))
+    talk.frames.clear()
+    assert talk.codec.send_data(1, b"abcde", ends=False) == 3
+    talk.codec.send_trailers(1, trailers)
+    talk.read()
+    assert talk.answered == []
+    talk.say(window(1, 3))
+    assert talk.answered == [1]
+    assert talk.sizes == [2, 3]
+    assert [fields for _, fields, ends in talk.sections if ends] == (
+        [list(trailers)] if trailers else []
+    )
+    talk.say(headers(1, wire.OK))
+    assert talk.codec.active == 0
+
+
+def test_an_empty_end_needs_no_window() -> None:
+    """Nor room in the output."""
+    talk = call(Http2Limits(output=10), ends=False)
+    talk.say(wire.settings((4, 0)))
+    talk.frames.clear()
+    talk.codec.ping(b"12345678")
+    assert talk.codec.send_data(1, b"", ends=False) == 0
+    assert talk.codec.send_data(1, b"", ends=True) == 0
+    talk.read()
+    assert talk.answered == [1]
+
+
+def test_what_was_ended_is_not_sent_on() -> None:
+    """That is a fault of our own, and raises."""
+    talk = call()
+    with pytest.raises(ValueError, match="has been sent"):
+        talk.codec.send_data(1, b"x", ends=False)
+    with pytest.raises(ValueError, match="has been sent"):
+        talk.codec.send_trailers(1, ())
+    server = serve()
+    server.say(headers(1, POST, ends=False))
+    assert isinstance(server.codec, Http2Server)
+    server.codec.send_head(1, 204, (), ends=True)
+    with pytest.raises(ValueError, match="has been sent"):
+        server.codec.send_head(1, 204, (), ends=True)
+    with pytest.raises(ValueError, match="eight"):
+        server.codec.ping(b"")
+
+
+def test_sending_on_a_stream_that_was_reset_does_nothing() -> None:
+    """The peer was quicker; that is nobody's fault."""
+    talk = call(ends=False)
+    talk.say(wire.reset(1))
+    talk.frames.clear()
+    assert talk.codec.send_data(1, b"x", ends=True) == 0
+    talk.codec.send_trailers(1, ((b"x", b"y"),))
+    talk.codec.reset(1, 8)
+    talk.codec.acknowledge(1, 100)
+    talk.read()
+    assert talk.frames == []
+    server = serve()
+    assert isinstance(server.codec, Http2Server)
+    server.frames.clear()
+    server.codec.send_head(1, 200, (), ends=True)
+    server.read()
+    assert server.frames == []
+
+
+def test_a_reset_drops_what_waits() -> None:
+    """And the stream's turn with it."""
+    talk = call(count=2, ends=False)
+    talk.codec.send_data(1, bytes(100_000), ends=True)
+    talk.codec.send_data(3, bytes(10_000), ends=True)
+    talk.codec.reset(1, 8)
+    talk.read()
+    talk.frames.clear()
+    talk.say(window(0, 50_000))
+    assert {frame.stream_id for frame in talk.frames} == {3}
+    assert talk.codec.active == 1
+
+
+def test_content_behind_our_reset_is_dropped_and_paid_for() -> None:
+    """What was on its way comes out of the connection's window, and goes back into it."""
+    server = Http2Server(Http2Limits(connection_window=100_000))
+    talk = Talk(server, answers=False)
+    talk.say(wire.PREFACE + wire.settings())
+    for number in range(20):
+        stream = 2 * number + 1
+        talk.say(headers(stream, POST, ends=False))
+        server.reset(stream, 8)
+        talk.events.clear()
+        talk.say(data(stream, bytes(16_000), ends=False))
+        assert talk.events == []
+    assert not server.is_ended
+
+
+def test_content_not_acknowledged_before_a_reset_is_paid_for() -> None:
+    """Whoever ends the stream."""
+    for ours in (True, False):
+        server = Http2Server(Http2Limits(connection_window=100_000))
+        talk = Talk(server, answers=False)
+        talk.say(wire.PREFACE + wire.settings())
+        for number in range(20):
+            stream = 2 * number + 1
+            server.feed(
+                headers(stream, POST, ends=False) + data(stream, bytes(16_000), ends=False), 0.0
+            )
+            if ours:
+                server.reset(stream, 8)
+            else:
+                server.feed(wire.reset(stream), 0.0)
+        assert not server.is_ended
+
+
+def test_content_of_an_ended_stream_is_paid_for_when_it_is_acknowledged() -> None:
+    """A slow reader of many finished answers still holds no more than the connection's window."""
+    client = Http2Client(Http2Limits(connection_window=70_000))
+    talk = Talk(client)
+    client.feed(wire.settings(), 0.0)
+    for number in range(4):
+        stream = client.send_request(GET, (), ends=True)
+        client.feed(headers(stream, wire.OK, ends=False) + data(stream, bytes(16_000)), 0.0)
+        assert client.active == 0
+        del number
+    talk.read()
+    talk.frames.clear()
+    client.acknowledge(1, 16_000)
+    client.acknowledge(3, 15_999)
+    talk.read()
+    assert talk.frames == []
+    client.acknowledge(5, 10_000)
+    client.acknowledge(5, 10_000)
+    talk.read()
+    (update,) = talk.frames
+    assert update.stream_id == 0
+    client.acknowledge(3, 1)
+    client.acknowledge(3, 10_000)
+    client.acknowledge(7, 16_000)
+    assert client._credit == 1 + 16_000 + 6_000
+
+
+def test_a_stream_s_credit_is_told_in_large_steps() -> None:
+    """An update costs as much as a frame of content."""
+    talk = serve(answers=False)
+    talk.say(headers(1, POST, ends=False))
+    talk.frames.clear()
+    for _ in range(40):
+        talk.say(data(1, bytes(1_000), ends=False))
+    updates = [frame for frame in talk.frames if frame.stream_id == 1]
+    assert len(updates) == 1
+
+
+def test_no_credit_is_given_for_what_did_not_come() -> None:
+    """Whatever the caller says."""
+    talk = serve(answers=False)
+    talk.say(headers(1, POST, ends=False) + data(1, b"abc", ends=False))
+    talk.frames.clear()
+    talk.codec.acknowledge(1, 10**9)
+    talk.codec.acknowledge(99, 10**9)
+    talk.read()
+    assert talk.frames == []
+    assert talk.codec._credit == 3
+
+
+def test_a_ping_is_answered_by_the_other_end() -> None:
+    """With its own octets."""
+    pair = Pair()
+    pair.client.ping(b"abcdefgh")
+    pair.run()
+    assert PingAnswered(b"abcdefgh") in pair.at_client
+
+
+def test_a_server_shuts_down_in_two_steps() -> None:
+    """RFC 9113 §6.8: first no new streams, then the last one's number."""
+    pair = Pair()
+    first = pair.request()
+    pair.server.shut_down()
+    crossing = pair.client.send_request(GET, (), ends=True)
+    pair.run()
+    assert GoAwayReceived(2**31 - 1, 0, b"") in pair.at_client
+    assert not pair.client.can_open
+    assert pair.client.is_leaving
+    pair.server.go_away()
+    pair.run()
+    assert GoAwayReceived(crossing, 0, b"") in pair.at_client
+    for stream in (first, crossing):
+        pair.server.send_head(stream, 204, (), ends=True)
+    pair.run()
+    answered = [event.stream_id for event in pair.at_client if isinstance(event, ResponseReceived)]
+    assert answered == [first, crossing]
+
+
+def test_a_stream_opened_after_the_last_one_is_refused() -> None:
+    """With a code that says it may be tried elsewhere."""
+    talk = serve()
+    talk.codec.go_away()
+    talk.say(headers(1))
+    assert talk.reasons == ["http2-draining"]
+    assert talk.resets == [(1, 7)]
+
+
+def test_streams_the_server_will_not_look_at_come_back_as_refused() -> None:
+    """So that they can be tried elsewhere."""
+    talk = call(count=3)
+    talk.say(goaway(3, 0, b"bye"))
+    assert talk.events[-2:] == [StreamReset(5, 7, ""), GoAwayReceived(3, 0, b"bye")]
+    assert talk.codec.active == 2
+    assert not isinstance(talk.codec, Http2Server)
+    talk.say(headers(1, wire.OK) + headers(3, wire.OK))
+    assert talk.codec.active == 0
+
+
+def test_stream_numbers_end() -> None:
+    """Then another connection is needed."""
+    client = Http2Client()
+    client.feed(wire.settings(), 0.0)
+    client._next_id = 2**31 - 1
+    assert client.send_request(GET, (), ends=True) == 2**31 - 1
+    assert not client.can_open
+    assert client.is_leaving
+
+
+def test_settings_are_told_and_followed() -> None:
+    """How many streams, how large a field section, how large a table."""
+    talk = call()
+    assert isinstance(talk.codec, Http2Client)
+    assert talk.codec.peer_header_list == -1
+    talk.say(wire.settings((3, 1), (6, 8_000), (1, 0)))
+    assert SettingsChanged() in talk.events
+    assert talk.codec.peer_header_list == 8_000
+    assert not talk.codec.can_open
+    talk.say(headers(1, wire.OK))
+    assert talk.codec.can_open
+
+
+def test_a_header_block_longer_than_a_frame_is_continued() -> None:
+    """And read by others."""
+    talk = call(fields=(*GET, *[(b"x-%d" % number, b"a" * 4_000) for number in range(9)]))
+    (sent,) = talk.sections
+    assert len(sent[1]) == 13
+    assert sent[2]
+    assert len(talk.frames) > 3
+
+
+def test_windows_of_one_s_own_are_announced() -> None:
+    """The defaults are not: everybody knows them."""
+    talk = Talk(Http2Server(Http2Limits(stream_window=70_000, connection_window=65_535)))
+    talk.say(wire.PREFACE + wire.settings())
+    assert talk.announced[4] == 70_000
+    assert talk.updates == []
+    usual = Talk(Http2Server())
+    usual.say(wire.PREFACE + wire.settings())
+    assert 4 not in usual.announced
+    assert usual.updates == [1_048_576 - 65_535]
+    client = Talk(Http2Client(Http2Limits(stream_window=70_000)))
+    client.read()
+    assert client.announced[4] == 70_000
+    assert client.announced[2] == 0
+
+
+def test_a_leniency_lets_host_and_authority_differ() -> None:
+    """Between sidecars, where a filter may have changed one of them."""
+    fields = [*wire.GET, (b"host", b"b")]
+    strict = serve()
+    strict.say(headers(1, fields))
+    assert strict.reasons == ["http2-host"]
+    lenient = Talk(Http2Server(host_may_differ=True))
+    lenient.say(wire.PREFACE + wire.settings() + headers(1, fields))
+    (request,) = [event for event in lenient.events if isinstance(event, RequestReceived)]
+    assert request.head.authority == b"a"
+    assert (b"host", b"b") in request.head.fields
+
+
+def test_what_must_not_be_indexed_is_marked_on_the_way() -> None:
+    """RFC 7541 §6.2.3: an intermediary keeps the mark."""
+    talk = serve()
+    secret = wire.literal(b"x-secret", b"s3cret", 0x10)
+    talk.say(wire.raw(0x1, 0x5, 1, wire.block(wire.GET) + secret))
+    (request,) = [event for event in talk.events if isinstance(event, RequestReceived)]
+    assert request.head.never_indexed == {(b"x-secret", b"s3cret")}
+    client = Http2Client()
+    client.feed(wire.settings(), 0.0)
+    while client.take():
+        pass
+    for _ in range(4):
+        head = request.head
+        client.send_request(GET, head.fields, ends=True, never_indexed=head.never_indexed)
+        out = client.take()
+        assert b"\x10\x08x-secret\x06s3cret" in out
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.integers(0, 40_000), min_size=1, max_size=6),
+    st.lists(st.integers(1, 60_000), min_size=1, max_size=8),
+    st.lists(st.integers(0, 400_000), max_size=6),
+)
+def test_content_arrives_whole_however_windows_and_cuts_fall(
+    pieces: list[int], steps: list[int], cuts: list[int]
+) -> None:
+    """Whatever is sent, acknowledged and cut in whatever steps."""
+    client, server = Http2Client(), Http2Server()
+    stream = client.send_request(POST, (), ends=False)
+    sent = [bytes([number % 251]) * size for number, size in enumerate(pieces)]
+    for piece in sent:
+        client.send_data(stream, piece, ends=False)
+    client.send_data(stream, b"", ends=True)
+    got = b""
+    ended = False
+    owed = 0
+    turns = iter(steps * 400)
+    while not ended:
+        out = client.take()
+        for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(out)], strict=True):
+            for event in server.feed(out[begin:end], 0.0):
+                if isinstance(event, DataReceived):
+                    got += event.data
+                    owed += event.credit
+                    ended = event.ended
+        step = min(owed, next(turns))
+        owed -= step
+        server.acknowledge(stream, step)
+        client.feed(server.take(), 0.0)
+    assert got == b"".join(sent)
+
+
+def test_a_request_on_a_new_connection_may_be_sent_before_settings_come() -> None:
+    """Nothing waits for a round trip."""
+    client, server = Http2Client(), Http2Server()
+    client.send_request(GET, (), ends=True)
+    events = server.feed(client.take(), 0.0)
+    assert any(isinstance(event, RequestReceived) for event in events)
+
+
+def test_pings_on_a_broken_connection_are_not_read() -> None:
+    """GOAWAY is the last word."""
+    talk = serve()
+    talk.say(ping(b"") + ping())
+    assert talk.pongs == []
+    assert talk.codec.feed(ping(), 0.0) == []
