@@ -25,6 +25,9 @@ from proxy.wire.tls import Buffer, TlsEngine
 READ_BYTES: Final = 65_536
 """What one read takes at most. OpenSSL's memory BIOs keep the room that they once needed, so
 this also bounds what a connection holds after bulk traffic."""
+SHAKE_BYTES: Final = 512
+"""What the engine is fed at a time during the handshake, so that an idle connection's memory BIO
+keeps room for no more: 0.7 KiB less a connection."""
 _PLAIN_BYTES: Final = READ_BYTES + 32_768
 """Room for what one read decrypts to, with the partial record that waited before it."""
 
@@ -163,8 +166,7 @@ class Stream:
                     self._peer_ended()
                 return
             if size:
-                engine.feed(_WIRE[:size])
-                self._advance(engine)
+                self._decrypt(engine, _WIRE[:size])
             elif engine.established:
                 # Without close_notify before it, anyone may have forged it (RFC 8446, 6.1).
                 self.abort(TruncatedError("the TLS stream ended without close_notify"))
@@ -174,6 +176,16 @@ class Stream:
             return
         except Exception as error:  # noqa: BLE001  # the loop would call a raising callback for ever
             self.abort(error)
+
+    def _decrypt(self, engine: TlsEngine, wire: memoryview) -> None:
+        while not engine.established and len(wire) > SHAKE_BYTES:
+            engine.feed(wire[:SHAKE_BYTES])
+            self._advance(engine)
+            if self.closed:
+                return
+            wire = wire[SHAKE_BYTES:]
+        engine.feed(wire)
+        self._advance(engine)
 
     def _advance(self, engine: TlsEngine) -> None:
         """Go on with the handshake, or decrypt and deliver all there is."""
