@@ -23,6 +23,7 @@ from control.launch import prepare_material
 from core.clock import Clock, SystemClock
 from core.errors import ConfigError
 from core.watch import Watch
+from discovery.model import Labels
 from identity.anchors import Anchors, load_anchors
 from identity.generation import Generation
 from identity.material import Material
@@ -135,6 +136,13 @@ def _identity_source(
     return renewal, [("identity", renewal.run)]
 
 
+def _build() -> Labels:
+    # Reading an installation's version loads what a sidecar nobody scrapes can do without.
+    from cli.version import build_labels  # noqa: PLC0415
+
+    return build_labels()
+
+
 async def _serve(
     config: Config,
     log: Logger,
@@ -157,6 +165,7 @@ async def _serve(
             discovery=control,
             readiness=(control,),
             services=(("mesh directory", control.run), *services),
+            build=_build,
         ),
         RedirectCapture(),
         own_ips,

@@ -66,6 +66,17 @@ def _installed(distribution: str) -> str:
         return ""
 
 
+def build_labels() -> tuple[tuple[str, str], ...]:
+    """Return the labels of Linkerd's ``proxy_build_info``; a wheel does not know its date."""
+    return (
+        ("version", _installed("pillion")),
+        ("git_sha", commit()),
+        ("profile", core_speed(core_modules())),
+        ("vendor", "pillion"),
+        ("date", ""),
+    )
+
+
 @click.command()
 @output_option
 def command(form: Form) -> None:

@@ -19,6 +19,7 @@ from typing import Final, final
 from core.clock import Clock, SystemClock
 from core.drain import Drain
 from core.errors import DrainingError
+from discovery.model import Labels
 from proxy.admin.pages import AdminPages
 from proxy.admin.server import AdminServer
 from proxy.config import Config
@@ -51,6 +52,8 @@ class Providers:
     readiness: Sequence[ReadinessSource] = ()
     services: Sequence[tuple[str, Callable[[], Awaitable[None]]]] = ()
     """What has to run beside: (name, run); started again when it breaks."""
+    build: Callable[[], Labels] = tuple
+    """What runs, for the metric that says so; asked when that is read."""
 
 
 @final
@@ -188,6 +191,8 @@ class Sidecar:
         if generation is not None:
             self._metrics.cert_expiry.child().value = generation.not_after
         self._metrics.accept_pauses.child().value = self._admission.pauses
+        self._metrics.connections_max.child().value = self._admission.limit
+        self._metrics.build_info.child(self._providers.build()).value = 1
 
     def _identity_text(self) -> str:
         generation = self._providers.identity.generation.current

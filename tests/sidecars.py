@@ -104,11 +104,18 @@ class Running:
         return self.events(name)[-1]
 
 
+_HANDED_OUT: set[int] = set()
+
+
 def free_address(ip: str = "127.0.0.1") -> Address:
-    """Return an address nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind((ip, 0))
-        return Address(ip, sock.getsockname()[1])
+    """Return an address nobody listens on now, with a port that was not returned before."""
+    while True:
+        with socket.socket() as sock:
+            sock.bind((ip, 0))
+            port = sock.getsockname()[1]
+        if port not in _HANDED_OUT:
+            _HANDED_OUT.add(port)
+            return Address(ip, port)
 
 
 @contextlib.asynccontextmanager

@@ -11,6 +11,9 @@ from typing import Final
 
 from proxy.config import ELSEWHERE, LINKERD_PREFIX, PREFIX, TABLE
 from proxy.setting import Setting
+from proxy.telemetry.exposition import PROCESS
+from proxy.telemetry.metric import LABEL_SETS, Metrics
+from proxy.telemetry.slot import MAX_CHILDREN, Described, HistogramFamily
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -54,6 +57,73 @@ them where there is no terminal; `NO_COLOR` wins.
 """
 
 
+_METRICS: Final = f"""\
+# Metrics
+
+`GET /metrics` on the admin port (4191), in Prometheus' text format. Names and labels are Linkerd's,
+so that its dashboards and alerts work; what Linkerd has no name for begins with `pillion_`, in
+seconds and bytes. This page is made from the table in `proxy/telemetry/metric.py` by `make docs`.
+
+A family keeps {MAX_CHILDREN:,} label sets; whatever is new after that is counted under one whose
+labels all say `other`, and `pillion_metric_folds_total` says so. No counter ever vanishes.
+
+Error labels are the codes of [errors.md](errors.md).
+
+| family | type | labels | what it says |
+|---|---|---|---|
+"""
+
+_SETS: Final[Mapping[str, str]] = {
+    "TARGET": "where the connection was going, or the endpoint that was dialled",
+    "TLS_ACCEPT": "`true` and the client's identity; `no_identity` and why (`no_tls_from_remote`, "
+    "`port_skipped`, `loopback`); `opaque` and the SNI of TLS that is not for us",
+    "TLS_CONNECT": "`true` and the server's identity; `no_identity` and why "
+    "(`not_provided_by_service_discovery`, `loopback`)",
+    "SRV": "the Server, or the default policy, that the port belongs to",
+    "AUTHZ": "the authorization that admitted",
+    "PARENT": "the Service, or the default, that the destination belongs to",
+    "ROUTE": "the route that was taken",
+    "DST": "what discovery knows of the endpoint: pod, workload, zone, …",
+}
+"""What is said of each set of labels."""
+
+_FRAGMENTS: Final = """
+## Labels that stand together
+
+| set | labels | what it says |
+|---|---|---|
+"""
+
+_PROCESS: Final = """
+## The process
+
+| family | type | labels | what it says |
+|---|---|---|---|
+"""
+
+
+def render_metrics() -> str:
+    """Return docs/metrics.md."""
+    families = [_row(_family_cells(each)) for each in Metrics().families()]
+    fragments = [
+        _row((name, " ".join(f"`{label}`" for label in labels), _SETS[name]))
+        for name, labels in LABEL_SETS.items()
+    ]
+    process = [_row(_family_cells(each)) for each in PROCESS]
+    return "".join([_METRICS, *families, _FRAGMENTS, *fragments, _PROCESS, *process])
+
+
+def _family_cells(family: Described) -> Iterable[str]:
+    yield f"`{family.name}`"
+    yield family.kind
+    yield " ".join(each if each in LABEL_SETS else f"`{each}`" for each in family.labels)
+    if isinstance(family, HistogramFamily):
+        bounds = " ".join(f"{bound:g}" for bound in family.bounds)
+        yield f"{family.documentation} Buckets: {bounds}."
+    else:
+        yield family.documentation
+
+
 def render_configuration() -> str:
     """Return docs/configuration.md."""
     rows = [_row(_setting_cells(row)) for row in TABLE]
@@ -74,7 +144,10 @@ def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
 
 
-PAGES: Final[Mapping[str, Callable[[], str]]] = {"docs/configuration.md": render_configuration}
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "docs/configuration.md": render_configuration,
+    "docs/metrics.md": render_metrics,
+}
 """Page → what renders it."""
 
 

@@ -84,7 +84,14 @@ class AdminServer:
             return Client(ip)
         now = self._runtime.clock.now().timestamp()
         return await detect_client(
-            stream, inbox, generation, ip, now, DETECT_TIMEOUT_S, direct=False
+            stream,
+            inbox,
+            generation,
+            ip,
+            now,
+            DETECT_TIMEOUT_S,
+            direct=False,
+            handshakes=self._runtime.metrics.inbound_handshakes,
         )
 
     async def _converse(self, stream: Stream, inbox: Inbox, client: Client) -> None:

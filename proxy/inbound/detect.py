@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from core.errors import DetectTimeoutError, HandshakeError
+from core.errors import DetectTimeoutError, HandshakeError, MeshError
 from identity.generation import Generation
 from identity.verify import authenticate
 from policy.model import Client, ClientTls
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
+from proxy.telemetry.metric import Handshakes
 from proxy.wire.client_hello import HelloState, read_client_hello
 from proxy.wire.tls import TlsEngine
 from proxy.wire.transport_header import TransportHeader, read_header
@@ -24,6 +25,7 @@ async def detect_client(
     timeout_s: float,
     *,
     direct: bool,
+    handshakes: Handshakes,
 ) -> Client:
     """Return who the client is; mesh TLS is terminated on the way.
 
@@ -42,8 +44,18 @@ async def detect_client(
             if hello.sni != generation.server_name:
                 return Client(ip, ClientTls.FOREIGN, sni=hello.sni)
             engine = TlsEngine(generation.server_context(direct), server_side=True)
-            await stream.start_tls(engine, inbox.take())
-            peer = authenticate(generation, engine, now)
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            try:
+                await stream.start_tls(engine, inbox.take())
+                peer = authenticate(generation, engine, now)
+            except MeshError as error:
+                handshakes.failed(error.code)
+                raise
+            except asyncio.CancelledError:
+                handshakes.failed(DetectTimeoutError.code)
+                raise
+            handshakes.done(loop.time() - began, resumed=engine.resumed)
             return Client(ip, ClientTls.MESH, peer.identity if peer is not None else None)
     except TimeoutError as error:
         raise DetectTimeoutError(

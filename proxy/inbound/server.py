@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 from core.errors import ClosedEarlyError, MeshError, RefusedError, TcpAction, outcome_of
 from core.watch import Watch
@@ -27,6 +27,7 @@ from proxy.telemetry.metric import (
     server_labels,
     target_labels,
 )
+from proxy.telemetry.slot import Histogram
 from proxy.telemetry.transport import Cache, SideSlots
 from proxy.wire.transport_header import ALPN
 
@@ -39,6 +40,7 @@ class Counted:
     labels: Labels
     near: SideSlots
     far: SideSlots
+    life: Histogram
 
 
 @final
@@ -65,8 +67,9 @@ Kind = tuple[Address, Metadata, ClientTls, Identity | None, str, bool]
 """What makes connections alike: target, server, and what the client's TLS was."""
 
 
-_APP_LABELS: Labels = (
-    ("direction", "inbound"),
+_INBOUND: Final = ("direction", "inbound")
+_APP_LABELS: Final[Labels] = (
+    _INBOUND,
     ("peer", "dst"),
     ("tls", "no_identity"),
     ("no_tls_reason", "loopback"),
@@ -83,6 +86,9 @@ class InboundServer:
         self._ports: dict[int, OpenPort] = {}
         self._greetings = Greetings(runtime)
         self._counted: Cache[Kind, Counted] = Cache()
+        self._connect_seconds = runtime.metrics.connect_seconds.child(
+            (_INBOUND, ("tls", "no_identity"))
+        )
 
     def accepted(self, sock: socket.socket, ip: str) -> None:
         """Take a connection from the client at ``ip``."""
@@ -158,6 +164,7 @@ class InboundServer:
                 code="direct-no-alpn",
             )
         header = await read_transport_header(inbox, runtime.limits.detect_s)
+        stream.bytes_in = len(inbox.data)
         runtime.metrics.headers.child(
             (
                 ("session_protocol", header.session.value if header.session else ""),
@@ -187,6 +194,7 @@ class InboundServer:
             runtime.clock.now().timestamp(),
             runtime.limits.detect_s,
             direct=direct,
+            handshakes=runtime.metrics.inbound_handshakes,
         )
 
     async def _admit(
@@ -212,7 +220,9 @@ class InboundServer:
             self._denied(verdict, client, target, "connection denied")
             return False
         if greeted is None:
+            began = runtime.clock.monotonic()
             sock = await runtime.connector.connect(target, runtime.limits.inbound_connect_s)
+            self._connect_seconds.observe(runtime.clock.monotonic() - began)
             far = Stream(runtime.loop, sock, inbox)
         else:
             far = greeted.stream
@@ -255,8 +265,10 @@ class InboundServer:
             *accept_labels(client, port_skipped=skipped),
         )
         metrics = self._runtime.metrics
-        near = SideSlots(metrics, (("direction", "inbound"), ("peer", "src"), *labels))
-        return self._counted.put(kind, Counted(labels, near, SideSlots(metrics, _APP_LABELS)))
+        near = SideSlots(metrics, (_INBOUND, ("peer", "src"), *labels))
+        far = SideSlots(metrics, _APP_LABELS)
+        life = metrics.life_seconds.child((_INBOUND, *server_labels(policy.metadata, target.port)))
+        return self._counted.put(kind, Counted(labels, near, far, life))
 
     def _remember(self, connection: Connection, port: int) -> None:
         self._runtime.connections.add(connection)
@@ -291,6 +303,7 @@ class InboundServer:
         runtime.connections.discard(connection)
         about = connection.about
         if isinstance(about, Admitted):
+            about.counted.life.observe(runtime.clock.monotonic() - connection.opened_at)
             open_port = self._ports[about.port]
             open_port.connections.discard(connection)
             if not open_port.connections:

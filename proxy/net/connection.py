@@ -62,10 +62,8 @@ class Connection:
     def count(self) -> None:
         """Bring the byte counters up to now."""
         near, far = self.relay.near, self.relay.far
-        self._near_slots.read.value += near.bytes_in - self._near_in
-        self._near_slots.written.value += near.bytes_out - self._near_out
-        self._far_slots.read.value += far.bytes_in - self._far_in
-        self._far_slots.written.value += far.bytes_out - self._far_out
+        self._near_slots.moved(near.bytes_in - self._near_in, near.bytes_out - self._near_out)
+        self._far_slots.moved(far.bytes_in - self._far_in, far.bytes_out - self._far_out)
         self._near_in, self._near_out = near.bytes_in, near.bytes_out
         self._far_in, self._far_out = far.bytes_in, far.bytes_out
 

@@ -227,6 +227,8 @@ class Stream:
         bounds the wait.
         """
         self._engine = engine
+        # What came before was for TLS itself, as early is, and is nobody's payload.
+        self.bytes_in = 0
         self._handshake = self._loop.create_future()
         try:
             if early:

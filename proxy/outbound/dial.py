@@ -7,7 +7,7 @@ import ssl
 from dataclasses import dataclass
 from typing import final
 
-from core.errors import ConnectTimeoutError, HandshakeError, RefusedError
+from core.errors import ConnectTimeoutError, HandshakeError, MeshError, RefusedError
 from discovery.model import Address, Endpoint
 from identity.generation import Generation
 from identity.name import Identity
@@ -88,6 +88,7 @@ async def _dial(runtime: Runtime, endpoint: Endpoint) -> Dialled:
             server, resumed = await _secure(runtime, stream, endpoint)
     except TimeoutError as error:
         stream.abort(error)
+        runtime.metrics.outbound_handshakes.failed(ConnectTimeoutError.code)
         raise ConnectTimeoutError(
             f"{wire} accepted but finished no TLS handshake within {limit:g} s"
         ) from error
@@ -125,17 +126,23 @@ async def _secure(
         session=session,
         keeper=keeper if wanted else None,
     )
+    handshakes = runtime.metrics.outbound_handshakes
+    began = runtime.clock.monotonic()
     try:
         await stream.start_tls(engine)
         if session is not None and not engine.resumed:
             keeper.drop()
         peer = authenticate(generation, engine, runtime.clock.now().timestamp())
         expect(peer, expected, endpoint.path.trust_domain)
-    except HandshakeError:
-        keeper.drop()
+    except MeshError as error:
+        handshakes.failed(error.code)
+        if isinstance(error, HandshakeError):
+            keeper.drop()
         raise
+    handshakes.done(runtime.clock.monotonic() - began, resumed=engine.resumed)
     if engine.alpn == ALPN:
         stream.write(encode_header(header_for(endpoint)))
+        stream.bytes_out = 0
     else:
         stream.flush()
     return expected, keeper if engine.resumed else None

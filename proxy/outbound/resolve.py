@@ -39,6 +39,7 @@ class Plan:
     """What to dial: a service still to be looked up, or an endpoint as it stands."""
 
     parent: Metadata
+    route: Metadata = default_metadata("default")  # noqa: RUF009  # it is frozen
     target: Target | None = None
     endpoint: Endpoint | None = None
 
@@ -76,8 +77,15 @@ def plan_connection(
     if dispatcher is None:
         raise UnreachableError(f"{route.metadata} has no backend", code="no-endpoints")
     if isinstance(dispatcher, Forward):
-        return Plan(policy.metadata, endpoint=dispatcher.endpoint)
-    return Plan(policy.metadata, target=dispatcher.target)
+        return Plan(policy.metadata, route.metadata, endpoint=dispatcher.endpoint)
+    return Plan(policy.metadata, route.metadata, target=dispatcher.target)
+
+
+def refused_plan(policy: OutboundPolicy) -> Plan:
+    """Return whose connection it was that ``plan_connection`` raised for: nothing to dial."""
+    if not policy.opaque:
+        return Plan(policy.metadata)
+    return Plan(policy.metadata, policy.opaque[0].metadata)
 
 
 def order_endpoints(found: EndpointSet, target: Target, pick: float) -> tuple[Endpoint, ...]:

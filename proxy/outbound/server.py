@@ -8,17 +8,29 @@ from dataclasses import dataclass
 from typing import final
 
 from core.errors import MeshError, RefusedError, Retry
-from discovery.model import Address, Endpoint, Labels, Metadata
-from identity.name import Identity
+from discovery.model import Address, Labels
 from proxy.net.connection import Connection, error_name
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
+from proxy.outbound.count import Counted, Kind, OutboundCounts
 from proxy.outbound.dial import Dialled, KeepSession, dial
-from proxy.outbound.resolve import order_endpoints, plan_connection
+from proxy.outbound.resolve import Plan, order_endpoints, plan_connection, refused_plan
 from proxy.providers import DiscoveryProvider, PolicyProvider
 from proxy.runtime import Runtime
 from proxy.telemetry.metric import target_labels
-from proxy.telemetry.transport import Cache, SideSlots
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """An endpoint that answered, and how we came to it."""
+
+    plan: Plan
+    labels: Labels
+    """Of all endpoints it was chosen from."""
+    dialled: Dialled
+    seconds: float
+    """From the dial that succeeded to a usable connection."""
 
 
 @final
@@ -26,14 +38,9 @@ from proxy.telemetry.transport import Cache, SideSlots
 class Routed:
     """What is remembered of an outbound connection."""
 
-    destination: Address
-    endpoint: Endpoint
-    parent: Metadata
+    kind: Kind
+    counted: Counted
     resumed: KeepSession | None
-
-
-Kind = tuple[Address, Endpoint, Identity | None, str]
-"""What makes connections alike: destination, endpoint, and what our TLS was."""
 
 
 @final
@@ -46,7 +53,7 @@ class OutboundServer:
         self._runtime = runtime
         self._policies = policies
         self._discovery = discovery
-        self._counted: Cache[Kind, tuple[SideSlots, SideSlots]] = Cache()
+        self._counts = OutboundCounts(runtime.metrics)
         self._random = random.Random()  # noqa: S311  # spreads load, keeps no secret
 
     def accepted(self, sock: socket.socket, ip: str) -> None:
@@ -68,8 +75,8 @@ class OutboundServer:
                     hint="connections come here only by redirection",
                     code="loop",
                 )
-            parent, dialled = await self._reach(destination)
-            self._join(stream, inbox, destination, parent, dialled)
+            reached = await self._reach(destination)
+            self._join(stream, inbox, destination, reached)
             handed_over = True
         except MeshError as error:
             self._failed(error, destination)
@@ -79,23 +86,35 @@ class OutboundServer:
                 stream.abort()
                 runtime.leave()
 
-    async def _reach(self, destination: Address) -> tuple[Metadata, Dialled]:
-        """Dial the destination, after a connect failure up to three other endpoints."""
-        plan = plan_connection(
-            destination,
-            self._policies.outbound(destination).current,
-            self._discovery.profile(destination).current,
-            self._random.random(),
-        )
+    async def _reach(self, destination: Address) -> Reached:
+        """Find out where the destination is, and dial it."""
+        policy = self._policies.outbound(destination).current
+        profile = self._discovery.profile(destination).current
+        plan = refused_plan(policy) if policy is not None else None
+        try:
+            plan = plan_connection(destination, policy, profile, self._random.random())
+            return await self._try_endpoints(destination, plan)
+        except MeshError as error:
+            if plan is not None:
+                self._counts.never_opened(destination, plan.parent, plan.route, error.code)
+            raise
+
+    async def _try_endpoints(self, destination: Address, plan: Plan) -> Reached:
+        """Dial one endpoint, after a connect failure up to three others."""
+        clock = self._runtime.clock
+        labels: Labels = ()
         if plan.target is not None:
             found = self._discovery.endpoints(plan.target).current
             candidates = order_endpoints(found, plan.target, self._random.random())
+            labels = found.labels
         else:
             candidates = (plan.endpoint,) if plan.endpoint is not None else ()
         failures: list[MeshError] = []
         for endpoint in candidates:
+            began = clock.monotonic()
             try:
-                return plan.parent, await dial(self._runtime, endpoint)
+                dialled = await dial(self._runtime, endpoint)
+                return Reached(plan, labels, dialled, clock.monotonic() - began)
             except MeshError as error:
                 failures.append(error)
                 self._runtime.log.info(
@@ -110,24 +129,31 @@ class OutboundServer:
                     raise
         raise failures[-1]
 
-    def _join(
-        self,
-        stream: Stream,
-        inbox: Inbox,
-        destination: Address,
-        parent: Metadata,
-        dialled: Dialled,
-    ) -> None:
+    def _join(self, stream: Stream, inbox: Inbox, destination: Address, reached: Reached) -> None:
         runtime = self._runtime
+        plan, dialled = reached.plan, reached.dialled
         endpoint = dialled.endpoint
-        near, far = self._count_as(destination, dialled)
+        kind = Kind(
+            destination=destination,
+            parent=plan.parent,
+            route=plan.route,
+            target=plan.target,
+            labels=reached.labels,
+            endpoint=endpoint,
+            server=dialled.server,
+            no_tls_reason=dialled.no_tls_reason,
+        )
+        counted = self._counts.of(kind)
+        counted.connect.observe(reached.seconds)
+        counted.protocol.value += 1
+        counted.opened.value += 1
         connection = Connection(
             self,
             stream,
             dialled.stream,
-            near,
-            far,
-            Routed(destination, endpoint, parent, dialled.resumed),
+            counted.near,
+            counted.far,
+            Routed(kind, counted, dialled.resumed),
             runtime.clock.monotonic(),
         )
         runtime.connections.add(connection)
@@ -135,7 +161,7 @@ class OutboundServer:
             "connection",
             direction="outbound",
             target=str(destination),
-            parent=str(parent),
+            parent=str(plan.parent),
             endpoint=str(endpoint.address),
             path=endpoint.path.kind.value,
             server_identity=str(dialled.server or ""),
@@ -144,49 +170,19 @@ class OutboundServer:
         )
         connection.relay.start(early_near=inbox.take(), early_far=dialled.inbox.take())
 
-    def _count_as(self, destination: Address, dialled: Dialled) -> tuple[SideSlots, SideSlots]:
-        """Return where a connection like this one is counted, near side and far side."""
-        kind = (destination, dialled.endpoint, dialled.server, dialled.no_tls_reason)
-        slots = self._counted.get(kind)
-        if slots is not None:
-            return slots
-        metrics = self._runtime.metrics
-        endpoint = dialled.endpoint
-        tls: Labels = (
-            (("tls", "true"), ("server_id", dialled.server.name))
-            if dialled.server is not None
-            else (("tls", "no_identity"), ("no_tls_reason", dialled.no_tls_reason))
-        )
-        near = SideSlots(
-            metrics,
-            (
-                ("direction", "outbound"),
-                ("peer", "src"),
-                *target_labels(destination),
-                ("tls", "no_identity"),
-                ("no_tls_reason", "loopback"),
-            ),
-        )
-        far = SideSlots(
-            metrics,
-            (
-                ("direction", "outbound"),
-                ("peer", "dst"),
-                *target_labels(endpoint.address),
-                *tls,
-                *((f"dst_{name}", value) for name, value in endpoint.labels),
-            ),
-        )
-        return self._counted.put(kind, (near, far))
-
     def connection_closed(self, connection: Connection, error: Exception | None) -> None:
         """Forget a connection that is over."""
         runtime = self._runtime
         runtime.connections.discard(connection)
         about = connection.about
-        if isinstance(about, Routed) and about.resumed and not connection.relay.far.bytes_in:
-            # Whoever no longer honours a session can only hang up on it (RFC 8446, 4.6.1).
-            about.resumed.drop()
+        if isinstance(about, Routed):
+            kind = about.kind
+            code = None if error is None else error_name(error)
+            self._counts.closed(kind.destination, kind.parent, kind.route, code)
+            about.counted.life.observe(runtime.clock.monotonic() - connection.opened_at)
+            if about.resumed and not connection.relay.far.bytes_in:
+                # Whoever no longer honours a session can only hang up on it (RFC 8446, 4.6.1).
+                about.resumed.drop()
         runtime.leave()
         runtime.log.debug(
             "connection closed",

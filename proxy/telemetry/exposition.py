@@ -6,18 +6,28 @@ The library is imported at the first scrape: a sidecar nobody scrapes does not c
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from proxy.telemetry.slot import Family
+from proxy.telemetry.slot import Described, Table
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from prometheus_client.registry import Collector
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+PROCESS: Final = (
+    Described("process_cpu_seconds_total", "counter", "User and system CPU time, in seconds."),
+    Described("process_max_fds", "gauge", "The bound on open file descriptors."),
+    Described("process_open_fds", "gauge", "Open file descriptors."),
+    Described("process_resident_memory_bytes", "gauge", "Resident memory."),
+    Described("process_start_time_seconds", "gauge", "When it started, since the epoch."),
+    Described("process_virtual_memory_bytes", "gauge", "Virtual memory."),
+)
+"""What the library tells of the process, for the page."""
 
 
-def expose(families: Iterable[Family]) -> bytes:
+def expose(families: Iterable[Table[Any]]) -> bytes:
     """Return all families, and the process's own, in Prometheus' text format."""
     # Imported at the first scrape: 5 MiB that an unscraped sidecar need not carry.
     from prometheus_client import (  # noqa: PLC0415
@@ -34,8 +44,8 @@ def expose(families: Iterable[Family]) -> bytes:
                     family.name.removesuffix("_total") if family.kind == "counter" else family.name
                 )
                 metric = Metric(name, family.documentation, family.kind)
-                for labels, value in family.samples():
-                    metric.add_sample(family.name, dict(labels), value)
+                for suffix, labels, value in family.samples():
+                    metric.add_sample(family.name + suffix, dict(labels), value)
                 yield metric
 
     registry = CollectorRegistry()

@@ -1,20 +1,35 @@
-"""Metric slots: a plain integer on an object that was looked up when a connection was made.
+"""Metric slots: plain numbers on an object that was looked up when a connection was made.
 
 Adding to a slot costs a tenth of a microsecond; finding a child by its labels ten times that,
 so it is done once a connection or route. Label sets are bounded: past the bound everything
-new is counted under one child whose labels all say ``other``.
+new is counted under one child whose labels all say ``other``, and that it was is counted too.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal, final
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from typing import Final, Generic, Literal, Protocol, TypeVar, final
 
 from discovery.model import Labels
 
 MAX_CHILDREN: Final = 2_000
 """Label sets a family keeps; what a scrape can carry without hurting."""
 
-Kind = Literal["counter", "gauge"]
+Kind = Literal["counter", "gauge", "histogram"]
+Sample = tuple[str, Labels, int | float]
+"""A line of the exposition: what follows the family's name, labels, value."""
+
+
+class Child(Protocol):
+    """What a family keeps for one label set."""
+
+    def samples(self, labels: Labels) -> Iterable[Sample]:
+        """Return the lines that show it."""
+        ...
+
+
+C = TypeVar("C", bound=Child)
 
 
 @final
@@ -26,36 +41,129 @@ class Slot:
     def __init__(self) -> None:
         self.value: int | float = 0
 
+    def samples(self, labels: Labels) -> Iterable[Sample]:
+        """Return the one line."""
+        return (("", labels, self.value),)
+
 
 @final
-class Family:
-    """All children of one metric."""
+class Histogram:
+    """How often values fell into each bucket, and their sum."""
 
-    __slots__ = ("_children", "_limit", "documentation", "kind", "name")
+    __slots__ = ("_bounds", "_counts", "_total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count ``value``; a bound belongs to the bucket below it."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._total += value
+
+    def samples(self, labels: Labels) -> Iterable[Sample]:
+        """Return the buckets, each with those below it, then count and sum."""
+        seen = 0
+        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
+            seen += count
+            text = "+Inf" if bound == float("inf") else f"{bound:g}"
+            yield "_bucket", (*labels, ("le", text)), seen
+        yield "_count", labels, seen
+        yield "_sum", labels, self._total
+
+
+class Described:
+    """What is said of a family, in the exposition and on its page."""
+
+    __slots__ = ("documentation", "kind", "labels", "name")
 
     def __init__(
-        self, name: str, kind: Kind, documentation: str, limit: int = MAX_CHILDREN
+        self, name: str, kind: Kind, documentation: str, labels: tuple[str, ...] = ()
     ) -> None:
         self.name = name
         """The name as exposed, counters with ``_total``."""
         self.kind = kind
         self.documentation = documentation
+        self.labels = labels
+        """What a child's labels may be called; in capitals a set of them."""
+
+
+class Table(Described, Generic[C]):
+    """All children of one metric."""
+
+    __slots__ = ("_children", "_limit", "folds")
+
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        documentation: str,
+        labels: tuple[str, ...] = (),
+        limit: int = MAX_CHILDREN,
+    ) -> None:
+        super().__init__(name, kind, documentation, labels)
+        self.folds = 0
+        """How often a label set was new and found no room."""
         self._limit = limit
-        self._children: dict[Labels, Slot] = {}
+        self._children: dict[Labels, C] = {}
 
-    def child(self, labels: Labels = ()) -> Slot:
-        """Return the slot for ``labels``; the ``other`` slot once the bound is reached."""
-        slot = self._children.get(labels)
-        if slot is not None:
-            return slot
+    def child(self, labels: Labels = ()) -> C:
+        """Return what is kept for ``labels``; the ``other`` child once the bound is reached."""
+        found = self._children.get(labels)
+        if found is not None:
+            return found
         if len(self._children) >= self._limit:
+            self.folds += 1
             labels = tuple((name, "other") for name, _ in labels)
-            slot = self._children.get(labels)
-            if slot is not None:
-                return slot
-        slot = self._children[labels] = Slot()
-        return slot
+            found = self._children.get(labels)
+            if found is not None:
+                return found
+        found = self._children[labels] = self._make()
+        return found
 
-    def samples(self) -> list[tuple[Labels, int | float]]:
-        """Return every child with its value, in the order of first use."""
-        return [(labels, slot.value) for labels, slot in self._children.items()]
+    def samples(self) -> Iterable[Sample]:
+        """Yield every child's lines, in the order of first use."""
+        for labels, child in self._children.items():
+            yield from child.samples(labels)
+
+    def _make(self) -> C:
+        raise NotImplementedError
+
+
+@final
+class Family(Table[Slot]):
+    """A counter or a gauge."""
+
+    __slots__ = ()
+
+    def _make(self) -> Slot:
+        return Slot()
+
+    def set_all(self, values: Mapping[Labels, int | float]) -> None:
+        """Show these children and no others: for gauges that are read from elsewhere."""
+        self._children.clear()
+        for labels, value in values.items():
+            self.child(labels).value = value
+
+
+@final
+class HistogramFamily(Table[Histogram]):
+    """A histogram with the same buckets for every child."""
+
+    __slots__ = ("bounds",)
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        labels: tuple[str, ...],
+        bounds: tuple[float, ...],
+        limit: int = MAX_CHILDREN,
+    ) -> None:
+        super().__init__(name, "histogram", documentation, labels, limit)
+        self.bounds = bounds
+        """Upper bounds of the buckets, in the unit that the name says, growing."""
+
+    def _make(self) -> Histogram:
+        return Histogram(self.bounds)

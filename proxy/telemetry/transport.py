@@ -20,16 +20,31 @@ V = TypeVar("V")
 class SideSlots:
     """Where one side's connections are counted."""
 
-    __slots__ = ("_closed", "_labels", "_metrics", "now", "opened", "read", "written")
+    __slots__ = ("_closed", "_costs", "_labels", "_metrics", "_read", "_written", "now", "opened")
 
-    def __init__(self, metrics: Metrics, labels: Labels) -> None:
+    def __init__(self, metrics: Metrics, labels: Labels, zone_locality: str = "") -> None:
         self._metrics = metrics
         self._labels = labels
         self._closed: dict[str, Slot] = {}
         self.opened = metrics.tcp_open.child(labels)
         self.now = metrics.tcp_open_now.child(labels)
-        self.read = metrics.tcp_read.child(labels)
-        self.written = metrics.tcp_write.child(labels)
+        self._read = metrics.tcp_read.child(labels)
+        self._written = metrics.tcp_write.child(labels)
+        self._costs: tuple[Slot, Slot] | None = None
+        if zone_locality:
+            zone = ("zone_locality", zone_locality.capitalize())
+            self._costs = (
+                metrics.transfer_cost.child((("op", "Recv"), zone)),
+                metrics.transfer_cost.child((("op", "Send"), zone)),
+            )
+
+    def moved(self, read: int, written: int) -> None:
+        """Count bytes that came from the peer and that went to it."""
+        self._read.value += read
+        self._written.value += written
+        if self._costs is not None:
+            self._costs[0].value += read
+            self._costs[1].value += written
 
     def closed(self, cause: str) -> Slot:
         """Return the slot for connections that ended by ``cause``, empty for in order."""

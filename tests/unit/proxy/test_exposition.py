@@ -1,0 +1,68 @@
+"""The exposition: what Prometheus' own parser reads, and what the page says of it."""
+
+from __future__ import annotations
+
+import re
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.telemetry.exposition import PROCESS, expose
+from proxy.telemetry.metric import LABEL_SETS, Metrics
+from tools.pages import ROOT
+
+
+def test_every_exposed_metric_is_on_the_page_and_the_other_way_round() -> None:
+    """With its type; the process's own are among them."""
+    page = (ROOT / "docs/metrics.md").read_text()
+    documented = dict(
+        re.findall(r"^\| `(\w+)` \| (counter|gauge|histogram) \|", page, re.MULTILINE)
+    )
+    exposed = {
+        f"{each.name}_total" if each.type == "counter" else each.name: each.type
+        for each in text_string_to_metric_families(expose(Metrics().families()).decode())
+    }
+    assert exposed == documented
+    assert {each.name for each in PROCESS} <= set(documented)
+
+
+def test_names_follow_linkerd_s_or_carry_ours_with_a_base_unit() -> None:
+    """Counters end in _total; ours are in seconds and bytes, never in milliseconds."""
+    for family in Metrics().families():
+        assert family.name.endswith("_total") == (family.kind == "counter")
+        assert not re.search(r"_(ms|millis|kb)\b", family.name)
+        if family.kind == "histogram":
+            assert family.name.endswith(("_seconds", "_bytes"))
+
+
+def test_labels_are_plain_names_or_sets_that_the_page_explains() -> None:
+    """A name in capitals that is no set would be on the page as nonsense."""
+    page = (ROOT / "docs/metrics.md").read_text()
+    for family in Metrics().families():
+        for label in family.labels:
+            assert re.fullmatch(r"[a-z_]+", label) or f"\n| {label} | `" in page
+    assert all(f"\n| {name} | `{labels[0]}`" in page for name, labels in LABEL_SETS.items())
+
+
+def test_hostile_label_values_stay_values() -> None:
+    """An SNI is the client's to choose: quotes and line ends in it break nothing."""
+    metrics = Metrics()
+    evil = 'a"b\\c\nd} 1\nfake_total 7'
+    metrics.tcp_open.child((("sni", evil),)).value += 1
+    found = {
+        sample.labels["sni"]: sample.value
+        for family in text_string_to_metric_families(expose(metrics.families()).decode())
+        for sample in family.samples
+        if "sni" in sample.labels
+    }
+    assert found == {evil: 1}
+
+
+def test_a_family_without_room_says_so() -> None:
+    """The fold is a metric itself."""
+    metrics = Metrics()
+    for number in range(2_002):
+        metrics.handshake_failures.child((("error", str(number)),)).value += 1
+    text = expose(metrics.families()).decode()
+    wanted = 'pillion_metric_folds_total{metric="pillion_tls_handshake_failures_total"} 2.0'
+    assert wanted in text
+    assert expose(metrics.families()).decode().count("folds_total{") == 1
