@@ -9,6 +9,7 @@ the last good state in force.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Final, final
 
 from control.mesh import Mesh
@@ -16,21 +17,24 @@ from control.watcher import FolderWatcher
 from core.clock import Clock
 from core.watch import Watch
 from discovery.index import Index
-from discovery.model import Address, EndpointSet, Profile, Target
-from discovery.profile import in_cluster, service_at
+from discovery.model import EMPTY_PROFILE, Address, Endpoint, EndpointSet, Profile, Target
+from discovery.profile import in_cluster, profile_of, service_at
 from discovery.resolve import Viewpoint
 from discovery.service_name import service_host
 from discovery.store import Lookup, Tag
 from policy.default import (
     closed_policy,
     egress_policy,
+    endpoint_policy,
     refuse_all,
     service_policy,
 )
-from policy.model import OutboundPolicy, ServerPolicy
+from policy.model import OutboundPolicy, OutboundTls, ServerPolicy
+from policy.outbound_tls import outbound_tls, strictest
 from resources.document import Problem
 from resources.kind import ObjectKey
 from resources.pod import Pod
+from resources.service import Service
 from resources.sources.directory import DirectorySource, Scan
 from resources.workload import ZONE_LABEL, Workload
 
@@ -198,9 +202,33 @@ class EmbeddedControl:
         if self._reason:
             return closed_policy(self._reason)
         service = service_at(lookup, destination.ip)
+        policy = self._plain_outbound(lookup, destination, service)
+        own = lookup.pod(self._key.namespace, self._key.name) or self._own
+        mode = _outbound_tls(lookup, own)
+        if service is not None:
+            mode = strictest(mode, _outbound_tls(lookup, service))
+        if mode is OutboundTls.OPPORTUNISTIC:
+            return policy
+        if policy is None:
+            profile = profile_of(lookup, destination) or EMPTY_PROFILE
+            endpoint = profile.endpoint or Endpoint(address=destination)
+            policy = endpoint_policy(endpoint, is_opaque=profile.opaque_protocol)
+        return replace(policy, tls_mode=mode)
+
+    def _plain_outbound(
+        self, lookup: Lookup, destination: Address, service: Service | None
+    ) -> OutboundPolicy | None:
         config = lookup.config()
         if service is None:
             return None if in_cluster(config, destination.ip) else egress_policy(destination)
         namespace, name = service.meta.namespace, service.meta.name
         host = service_host(namespace, name, config.cluster_domain)
         return service_policy(service, lookup.namespace(namespace), destination.port, host)
+
+
+def _outbound_tls(lookup: Lookup, resource: Pod | Service | None) -> OutboundTls:
+    """Return what a pod or Service, or else its namespace, says of mutual TLS on the way out."""
+    if resource is None:
+        return OutboundTls.OPPORTUNISTIC
+    namespace = lookup.namespace(resource.meta.namespace)
+    return outbound_tls(resource.meta, None if namespace is None else namespace.meta)

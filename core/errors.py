@@ -193,6 +193,7 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "route-not-found": Outcome(404, 5, TcpAction.CLOSE, close=False),
     "rate-limited": Outcome(429, 8, TcpAction.CLOSE, close=False),
     "policy-invalid": Outcome(403, 7, TcpAction.CLOSE, close=False),
+    "mtls-required": Outcome(403, 7, TcpAction.RESET, close=False),
     "loop": Outcome(508, 10, TcpAction.CLOSE, close=True),
     "forbidden-destination": Outcome(403, 7, TcpAction.RESET, close=False),
     "gateway-disabled": Outcome(404, 5, TcpAction.CLOSE, close=True),

@@ -175,6 +175,14 @@ def egress_policy(destination: Address) -> OutboundPolicy:
     )
 
 
+def endpoint_policy(endpoint: Endpoint, *, is_opaque: bool) -> OutboundPolicy:
+    """Return how an address inside the cluster that is no Service's is reached: as it stands."""
+    metadata = default_metadata("endpoint")
+    backend = Backend(metadata=metadata, dispatcher=Forward(endpoint))
+    protocol = Protocol.OPAQUE if is_opaque else Protocol.DETECT
+    return _plain(metadata, protocol, backend, http="endpoint", opaque="endpoint")
+
+
 def _plain(
     metadata: Metadata, protocol: Protocol, backend: Backend, *, http: str, opaque: str
 ) -> OutboundPolicy:
