@@ -12,10 +12,11 @@ compiled.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final, final
 
 from identity.name import Identity
-from policy.model import LimitHit, LimitScope, Permit, RateLimit, Refusal
+from policy.model import Audit, LimitHit, LimitScope, Permit, RateLimit, Refusal, Verdict
 
 MAX_IDENTITIES: Final = 10_000
 """Clients with a bucket of their own within a second."""
@@ -83,6 +84,18 @@ class RateState:
                 full_at_ns = self._last.get("", self._before.get("", 0))
         self._last[name], may_go = take(full_at_ns, now_ns, rate)
         return may_go
+
+
+def decide_rate(state: RateState, permit: Permit, identity: Identity | None, now: float) -> Verdict:
+    """Count one permitted request at ``now`` (monotonic seconds); a limit in audit mode only says.
+
+    What a filter answers by itself, a redirect, is not to be counted.
+    """
+    hit = state.hit(identity, now)
+    if state.limit.is_audit:
+        audit = Audit(state.limit.metadata, would_allow=hit is None)
+        return replace(permit, audits=(*permit.audits, audit))
+    return permit if hit is None else refuse_rate(permit, hit)
 
 
 def refuse_rate(permit: Permit, hit: LimitHit) -> Refusal:

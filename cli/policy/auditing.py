@@ -25,6 +25,7 @@ from policy.match import Request
 from policy.model import Client, Permit, Protocol, ServerPolicy, Verdict
 from policy.words import name_of, title_of
 from resources.authorization_policy import AuthorizationPolicy
+from resources.rate_limit_policy import RateLimitPolicy
 from resources.server_authorization import ServerAuthorization
 
 ALLOWED_METRIC: Final = "inbound_audit_allow"
@@ -32,6 +33,8 @@ DENIED_METRIC: Final = "inbound_audit_deny"
 """Counters of the sidecar, without ``_total``; labels as ``inbound_http_authz_allow_total``'s."""
 MAX_METRICS_BYTES: Final = 64 * 1024 * 1024
 TIMEOUT_S: Final = 10.0
+
+_AUDITABLE: Final = (AuthorizationPolicy, ServerAuthorization, RateLimitPolicy)
 
 
 @final
@@ -113,12 +116,12 @@ def show_audit(form: Form, reports: list[Report]) -> None:
 def _audited(mesh: OfflineMesh) -> list[Metadata]:
     found = []
     for each in mesh.resources:
-        if isinstance(each, AuthorizationPolicy | ServerAuthorization) and each.is_audit:
+        if isinstance(each, _AUDITABLE) and each.is_audit:
             key = each.meta.key
+            # Labels carry kinds as Linkerd has them: authorizations in lower case, limits not.
+            kind = key.kind if isinstance(each, RateLimitPolicy) else key.kind.lower()
             found.append(
-                Metadata(
-                    kind=key.kind.lower(), name=key.name, group=key.group, namespace=key.namespace
-                )
+                Metadata(kind=kind, name=key.name, group=key.group, namespace=key.namespace)
             )
     return sorted(found, key=lambda each: (each.namespace, each.kind, each.name))
 

@@ -8,7 +8,7 @@ from typing import final
 from cli.output import Json
 from core.errors import OUTCOMES
 from policy.decide import decide_connection, decide_request
-from policy.limit import RateState, refuse_rate
+from policy.limit import RateState, decide_rate
 from policy.match import Request
 from policy.model import Client, Permit, Protocol, ServerPolicy, Verdict
 from policy.route import Redirect
@@ -58,13 +58,14 @@ def judge(
         # Answered by the filter, before any rate limit counts it.
         status = OUTCOMES["route-not-found"].grpc if is_grpc else redirect.status
         return Judgement(verdict=verdict, status=status)
-    if policy.rate_limit is not None and not policy.rate_limit.is_audit:
+    judged: Verdict = verdict
+    if policy.rate_limit is not None:
         state = RateState(policy.rate_limit)
-        hits = [state.hit(client.identity, 1.0) for _ in range(repeat)]
-        if hits[-1] is not None:
-            refusal = refuse_rate(verdict, hits[-1])
-            return Judgement(verdict=refusal, status=_refused(refusal.code, is_grpc=is_grpc))
-    return Judgement(verdict=verdict, status=0 if is_grpc else 200)
+        for _ in range(repeat):
+            judged = decide_rate(state, verdict, client.identity, 1.0)
+    if isinstance(judged, Permit):
+        return Judgement(verdict=judged, status=0 if is_grpc else 200)
+    return Judgement(verdict=judged, status=_refused(judged.code, is_grpc=is_grpc))
 
 
 def _refused(code: str, *, is_grpc: bool) -> int:

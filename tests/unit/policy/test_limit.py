@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from discovery.model import Metadata
 from identity.name import Identity, parse_identity
 from policy import limit as limits
-from policy.limit import RateState, refuse_rate, take
+from policy.limit import RateState, decide_rate, refuse_rate, take
 from policy.model import (
+    Audit,
     LimitHit,
     LimitScope,
     Permit,
@@ -95,6 +96,27 @@ def test_a_reached_limit_turns_a_permit_into_a_refusal() -> None:
     refusal = refuse_rate(permit, LimitHit(META, LimitScope.TOTAL, 2))
     assert (refusal.code, refusal.route) == ("rate-limited", permit.route)
     assert refusal.reason == "total rate limit of limit exceeded: 2 requests per second"
+
+
+def test_a_limit_in_audit_mode_only_says() -> None:
+    """The permit stays, with what the limit would have said; enforced it would refuse."""
+    permit = Permit(
+        server=Metadata(kind="server", name="s"),
+        authorization=Metadata(kind="default", name="all-unauthenticated"),
+    )
+    tried = RateState(RateLimit(metadata=META, total=1, is_audit=True))
+    enforced = RateState(RateLimit(metadata=META, total=1))
+    said = []
+    for state in (tried, enforced):
+        for _ in range(2):
+            verdict = decide_rate(state, permit, ONE, 1.0)
+            said.append((isinstance(verdict, Permit), verdict.audits))
+    assert said == [
+        (True, (Audit(META, would_allow=True),)),
+        (True, (Audit(META, would_allow=False),)),
+        (True, ()),
+        (False, ()),
+    ]
 
 
 @given(
