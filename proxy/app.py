@@ -148,6 +148,7 @@ class Sidecar:
             own_ips=self._own_ips,
             inbound_port=self._inbound_sock.getsockname()[1],
             outbound_port=self._outbound_sock.getsockname()[1],
+            admin_port=self._admin_sock.getsockname()[1],
             limits=Limits(
                 detect_s=config.detect_timeout_s,
                 inbound_connect_s=config.inbound_connect_timeout_s,
@@ -172,7 +173,13 @@ class Sidecar:
         return listener
 
     def _pages(self, runtime: Runtime) -> AdminPages:
-        return AdminPages(runtime, asdict(self._config), self.unready, self._refresh_gauges)
+        return AdminPages(
+            runtime,
+            asdict(self._config),
+            unready=self.unready,
+            refresh=self._refresh_gauges,
+            stop=self.stop if self._config.shutdown_endpoint else None,
+        )
 
     def unready(self) -> str:
         """Return why we are not ready; empty when we are."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import final
 
 from core.clock import Clock
@@ -51,6 +52,7 @@ class Runtime:
     """The pod's own addresses; empty: any address is taken for ours."""
     inbound_port: int
     outbound_port: int
+    admin_port: int
     limits: Limits
     resume: bool
     """Whether TLS sessions are taken up when a peer is dialled again."""
@@ -66,6 +68,14 @@ class Runtime:
         return address.port in (self.inbound_port, self.outbound_port) and (
             address.ip in self.own_ips or address.ip in {"127.0.0.1", "::1"}
         )
+
+    def is_own_port(self, port: int) -> bool:
+        """Whether the sidecar itself listens on ``port``: no port of the application's."""
+        return port in (self.inbound_port, self.outbound_port, self.admin_port)
+
+    def is_local(self, ip: str) -> bool:
+        """Whether a peer with this address is in our pod, or on our machine's loopback."""
+        return ip in self.own_ips or ip_address(ip).is_loopback
 
     def start(self, session: Coroutine[None, None, None]) -> None:
         """Run one connection's session to its end; it counts as in flight until ``leave``."""

@@ -1,20 +1,36 @@
-"""What the admin server answers: liveness, readiness, metrics, configuration."""
+"""What the admin server answers, by path and method.
+
+Whatever only shows something is a GET and for everybody who reaches the port. What changes
+something is a PUT or POST and for local peers only: the pod's own processes, and on a machine
+its own. That keeps a web page, a scanner or a neighbor from turning off a sidecar.
+"""
 
 from __future__ import annotations
 
+import heapq
 import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Final, final
 
 from policy.model import Client
+from proxy.net.connection import Connection
 from proxy.runtime import Runtime
 from proxy.telemetry.exposition import CONTENT_TYPE, expose
+from proxy.telemetry.log import parse_level
+
+MAX_SHOWN: Final = 500
+"""Connections that /connections lists: some 250 KiB."""
+MAX_LEVEL_BYTES: Final = 512
+"""The longest body that can be a log level, or a filter of Linkerd's."""
 
 _TEXT: Final = "text/plain; charset=utf-8"
 _JSON: Final = "application/json"
 
 Answer = tuple[int, str, bytes]
+"""Status, content type, body."""
+Page = Callable[[bytes], Answer]
+"""Takes the request's body."""
 
 
 @final
@@ -25,47 +41,116 @@ class AdminPages:
         self,
         runtime: Runtime,
         config: Mapping[str, object],
+        *,
         unready: Callable[[], str],
         refresh: Callable[[], None],
+        stop: Callable[[], None] | None,
     ) -> None:
         self._runtime = runtime
         self._config = config
         self._unready = unready
         self._refresh = refresh
         """Brings gauges that are read from elsewhere up to date before a scrape."""
-        self._pages: Final[Mapping[str, Callable[[], Answer]]] = {
+        self._stop = stop
+        """Begins to drain; None: nobody may ask for that here."""
+        self._shown: Final[Mapping[str, Page]] = {
             "/live": self._live,
             "/ready": self._ready,
             "/metrics": self._metrics,
             "/config": self._configuration,
+            "/connections": self._connections,
+            "/proxy-log-level": self._level,
+        }
+        self._changed: Final[Mapping[str, tuple[str, Page]]] = {
+            "/proxy-log-level": ("PUT", self._set_level),
+            "/shutdown": ("POST", self._shutdown),
         }
 
     def answer(self, method: str, path: str, query: str, body: bytes, client: Client) -> Answer:
         """Return status, content type and body."""
-        del query, body, client
-        page = self._pages.get(path)
-        if page is None:
-            known = " ".join(self._pages)
-            return 404, _TEXT, f"no page {path[:80]!a}; there are {known}\n".encode()
-        if method not in {"GET", "HEAD"}:
-            return 405, _TEXT, b"this page is only read: GET or HEAD\n"
-        return page()
+        del query
+        show = self._shown.get(path)
+        changing, change = self._changed.get(path, ("", None))
+        if show is None and change is None:
+            known = " ".join(sorted({*self._shown, *self._changed}))
+            return _say(404, f"no page {path[:80]!a}; there are {known}")
+        if show is not None and method in {"GET", "HEAD"}:
+            return show(body)
+        if change is None or method != changing:
+            allowed = [*(("GET", "HEAD") if show is not None else ()), changing]
+            return _say(405, f"{path} takes {', '.join(each for each in allowed if each)}")
+        if not self._runtime.is_local(client.ip):
+            return _say(403, f"{method} {path} is for local peers, and {client.ip} is none")
+        return change(body)
 
-    def _live(self) -> Answer:
-        return 200, _TEXT, b"live\n"
+    def _live(self, _: bytes) -> Answer:
+        return _say(200, "live")
 
-    def _ready(self) -> Answer:
+    def _ready(self, _: bytes) -> Answer:
         reason = self._unready()
-        if reason:
-            return 503, _TEXT, f"not ready: {reason}\n".encode()
-        return 200, _TEXT, b"ready\n"
+        return _say(503, f"not ready: {reason}") if reason else _say(200, "ready")
 
-    def _metrics(self) -> Answer:
+    def _metrics(self, _: bytes) -> Answer:
         self._refresh()
         for connection in self._runtime.connections:
             connection.count()
         return 200, CONTENT_TYPE, expose(self._runtime.metrics.families())
 
-    def _configuration(self) -> Answer:
-        shown = {**self._config, "time": time.time()}
-        return 200, _JSON, json.dumps(shown, default=str, indent=2).encode() + b"\n"
+    def _configuration(self, _: bytes) -> Answer:
+        return _show({**self._config, "time": time.time()})
+
+    def _connections(self, _: bytes) -> Answer:
+        """Return the open connections, oldest first, as many as there is room for."""
+        now = self._runtime.clock.monotonic()
+        found = self._runtime.connections
+        oldest = heapq.nsmallest(MAX_SHOWN, found, key=lambda each: each.opened_at)
+        return _show(
+            {
+                "open": len(found),
+                "shown": len(oldest),
+                "connections": [_describe(each, now) for each in oldest],
+            }
+        )
+
+    def _level(self, _: bytes) -> Answer:
+        return _say(200, self._runtime.log.level)
+
+    def _set_level(self, body: bytes) -> Answer:
+        if len(body) > MAX_LEVEL_BYTES:
+            return _say(400, f"{len(body)} bytes are no log level")
+        try:
+            level = parse_level(body.decode("ascii", "replace").strip())
+        except ValueError as error:
+            return _say(400, str(error))
+        log = self._runtime.log
+        log.warning("log level changes", before=log.level, after=level)
+        log.set_level(level)
+        return 204, _TEXT, b""
+
+    def _shutdown(self, _: bytes) -> Answer:
+        if self._stop is None:
+            return _say(404, "shutdown endpoint is not enabled")
+        self._runtime.log.info("shutdown asked for by a local peer")
+        self._stop()
+        return _say(200, "shutdown")
+
+
+def _describe(connection: Connection, now: float) -> dict[str, object]:
+    near, far = connection.addresses()
+    relay = connection.relay
+    return {
+        **connection.about.facts(),
+        "client_address": near,
+        "server_address": far,
+        "age_s": round(now - connection.opened_at, 3),
+        "bytes_from_client": relay.near.bytes_in,
+        "bytes_to_client": relay.near.bytes_out,
+    }
+
+
+def _say(status: int, text: str) -> Answer:
+    return status, _TEXT, f"{text}\n".encode()
+
+
+def _show(data: Mapping[str, object]) -> Answer:
+    return 200, _JSON, json.dumps(data, default=str, indent=2).encode() + b"\n"

@@ -170,10 +170,9 @@ class AdminServer:
         *,
         is_head: bool = False,
     ) -> None:
-        response = h11.Response(
-            status_code=status,
-            headers=[("content-type", content_type), ("content-length", str(len(content)))],
-        )
+        headers = [("content-type", content_type), ("content-length", str(len(content)))]
+        # A 204 has neither content nor its length (RFC 9110, 8.6).
+        response = h11.Response(status_code=status, headers=[] if status == 204 else headers)
         out = connection.send(response) or b""
         if content and not is_head:
             out += connection.send(h11.Data(data=content)) or b""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 from core.errors import ClosedEarlyError, MeshError, RefusedError, TcpAction, outcome_of
@@ -49,8 +49,22 @@ class Admitted:
     """What is remembered of an admitted connection, to decide about it again."""
 
     client: Client
-    port: int
+    target: Address
+    server: Metadata
+    authorization: Metadata
     counted: Counted
+
+    def facts(self) -> dict[str, str]:
+        """Return who was let in where, and by which rule."""
+        return {
+            "direction": "inbound",
+            "client_ip": self.client.ip,
+            "client_identity": str(self.client.identity or ""),
+            "tls": self.client.tls.value,
+            "target": str(self.target),
+            "server": str(self.server),
+            "authorization": str(self.authorization),
+        }
 
 
 @final
@@ -207,7 +221,8 @@ class InboundServer:
     ) -> bool:
         """Ask policy, dial the application, join the two; False when policy refuses."""
         runtime = self._runtime
-        if target.port in (runtime.inbound_port, runtime.outbound_port):
+        # Who reached the admin server through us would be a local peer to it.
+        if runtime.is_own_port(target.port):
             raise RefusedError(
                 f"inbound connections must not target port {target.port}, which is ours",
                 code="loop",
@@ -226,27 +241,13 @@ class InboundServer:
             far = Stream(runtime.loop, sock, inbox)
         else:
             far = greeted.stream
+        about = Admitted(client, target, verdict.server, verdict.authorization, counted)
         connection = Connection(
-            self,
-            stream,
-            far,
-            counted.near,
-            counted.far,
-            Admitted(client, target.port, counted),
-            runtime.clock.monotonic(),
+            self, stream, far, counted.near, counted.far, about, runtime.clock.monotonic()
         )
         authorization = authz_labels(verdict.authorization)
         runtime.metrics.allow.child((*counted.labels, *authorization)).value += 1
-        runtime.log.info(
-            "connection",
-            direction="inbound",
-            client_ip=client.ip,
-            client_identity=str(client.identity or ""),
-            tls=client.tls.value,
-            target=str(target),
-            server=str(verdict.server),
-            authorization=str(verdict.authorization),
-        )
+        runtime.log.info("connection", **about.facts())
         self._remember(connection, target.port)
         early = b"" if greeted is None else greeted.inbox.take()
         connection.relay.start(early_near=inbox.take(), early_far=early)
@@ -292,10 +293,14 @@ class InboundServer:
                 self._denied(
                     verdict,
                     about.client,
-                    Address(about.client.ip, port),
+                    about.target,
                     "connection terminated due to policy change",
                 )
                 connection.relay.cut(RefusedError(verdict.reason, code=verdict.code))
+            elif verdict.authorization != about.authorization:
+                connection.about = replace(
+                    about, server=verdict.server, authorization=verdict.authorization
+                )
 
     def connection_closed(self, connection: Connection, error: Exception | None) -> None:
         """Forget a connection that is over."""
@@ -304,10 +309,10 @@ class InboundServer:
         about = connection.about
         if isinstance(about, Admitted):
             about.counted.life.observe(runtime.clock.monotonic() - connection.opened_at)
-            open_port = self._ports[about.port]
+            open_port = self._ports[about.target.port]
             open_port.connections.discard(connection)
             if not open_port.connections:
-                del self._ports[about.port]
+                del self._ports[about.target.port]
                 open_port.forget()
         runtime.leave()
         runtime.log.debug(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from typing import Protocol, final
 
 from proxy.net.relay import Relay
@@ -15,6 +16,14 @@ class ConnectionOwner(Protocol):
 
     def connection_closed(self, connection: Connection, error: Exception | None) -> None:
         """Take notice that a connection is over."""
+        ...
+
+
+class About(Protocol):
+    """What an owner remembers of a connection."""
+
+    def facts(self) -> Mapping[str, str]:
+        """Return who, whither and why, as the log and the admin server say it."""
         ...
 
 
@@ -42,7 +51,7 @@ class Connection:
         far: Stream,
         near_slots: SideSlots,
         far_slots: SideSlots,
-        about: object,
+        about: About,
         opened_at: float,
     ) -> None:
         self._owner = owner
@@ -67,6 +76,10 @@ class Connection:
         self._near_in, self._near_out = near.bytes_in, near.bytes_out
         self._far_in, self._far_out = far.bytes_in, far.bytes_out
 
+    def addresses(self) -> tuple[str, str]:
+        """Return the socket addresses of both peers, near and far; empty once they are gone."""
+        return _peer(self.relay.near), _peer(self.relay.far)
+
     def relay_done(self, error: Exception | None) -> None:
         """Count the end and tell the owner."""
         self.count()
@@ -75,6 +88,15 @@ class Connection:
             slots.now.value -= 1
             slots.closed(cause).value += 1
         self._owner.connection_closed(self, error)
+
+
+def _peer(stream: Stream) -> str:
+    try:
+        name = stream.socket.getpeername()
+    except OSError:
+        return ""
+    ip = str(name[0]).removeprefix("::ffff:")
+    return f"[{ip}]:{name[1]}" if ":" in ip else f"{ip}:{name[1]}"
 
 
 def error_name(error: Exception | None) -> str:

@@ -42,6 +42,20 @@ class Routed:
     counted: Counted
     resumed: KeepSession | None
 
+    def facts(self) -> dict[str, str]:
+        """Return where it went, by which way, and who is there."""
+        kind = self.kind
+        return {
+            "direction": "outbound",
+            "target": str(kind.destination),
+            "parent": str(kind.parent),
+            "endpoint": str(kind.endpoint.address),
+            "path": kind.endpoint.path.kind.value,
+            "server_identity": str(kind.server or ""),
+            "tls": "mesh" if kind.server is not None else "none",
+            "no_tls_reason": kind.no_tls_reason,
+        }
+
 
 @final
 class OutboundServer:
@@ -132,14 +146,13 @@ class OutboundServer:
     def _join(self, stream: Stream, inbox: Inbox, destination: Address, reached: Reached) -> None:
         runtime = self._runtime
         plan, dialled = reached.plan, reached.dialled
-        endpoint = dialled.endpoint
         kind = Kind(
             destination=destination,
             parent=plan.parent,
             route=plan.route,
             target=plan.target,
             labels=reached.labels,
-            endpoint=endpoint,
+            endpoint=dialled.endpoint,
             server=dialled.server,
             no_tls_reason=dialled.no_tls_reason,
         )
@@ -147,27 +160,18 @@ class OutboundServer:
         counted.connect.observe(reached.seconds)
         counted.protocol.value += 1
         counted.opened.value += 1
+        about = Routed(kind, counted, dialled.resumed)
         connection = Connection(
             self,
             stream,
             dialled.stream,
             counted.near,
             counted.far,
-            Routed(kind, counted, dialled.resumed),
+            about,
             runtime.clock.monotonic(),
         )
         runtime.connections.add(connection)
-        runtime.log.info(
-            "connection",
-            direction="outbound",
-            target=str(destination),
-            parent=str(plan.parent),
-            endpoint=str(endpoint.address),
-            path=endpoint.path.kind.value,
-            server_identity=str(dialled.server or ""),
-            tls="mesh" if dialled.server is not None else "none",
-            no_tls_reason=dialled.no_tls_reason,
-        )
+        runtime.log.info("connection", **about.facts())
         connection.relay.start(early_near=inbox.take(), early_far=dialled.inbox.take())
 
     def connection_closed(self, connection: Connection, error: Exception | None) -> None:
