@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import io
 import json
+import random
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ from policy.model import (
 from proxy.app import Providers, Sidecar
 from proxy.config import Config, read_config
 from proxy.net.capture import Capture, FixedCapture
+from proxy.providers import ReadinessSource
 from proxy.telemetry.log import make_logger
 
 OPEN = ServerPolicy(
@@ -108,14 +110,17 @@ _HANDED_OUT: set[int] = set()
 
 
 def free_address(ip: str = "127.0.0.1") -> Address:
-    """Return an address nobody listens on now, with a port that was not returned before."""
+    """Return an address nobody listens on now, and that no call returned before.
+
+    Its port lies below those that the system gives to connections, which come in between.
+    """
     while True:
-        with socket.socket() as sock:
-            sock.bind((ip, 0))
-            port = sock.getsockname()[1]
-        if port not in _HANDED_OUT:
-            _HANDED_OUT.add(port)
-            return Address(ip, port)
+        address = Address(ip, random.randrange(10_000, 32_000))
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind((ip, address.port))
+            if address.port not in _HANDED_OUT:
+                _HANDED_OUT.add(address.port)
+                return address
 
 
 @contextlib.asynccontextmanager
@@ -127,6 +132,7 @@ async def run_sidecar(
     inbound: Address | None = None,
     settings: Mapping[str, str] | None = None,
     control: Control | None = None,
+    readiness: Sequence[ReadinessSource] = (),
 ) -> AsyncIterator[Running]:
     """Run a sidecar whose pod is at ``ip``; it is stopped and waited for at the end."""
     environment = {
@@ -144,7 +150,7 @@ async def run_sidecar(
     log = io.StringIO()
     sidecar = Sidecar(
         config,
-        Providers(identity=control, policies=control, discovery=control),
+        Providers(identity=control, policies=control, discovery=control, readiness=readiness),
         capture,
         frozenset({ip}),
         make_logger("debug", "json", log),

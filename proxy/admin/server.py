@@ -12,7 +12,7 @@ from typing import Final, Protocol, final
 
 import h11
 
-from core.errors import MeshError
+from core.errors import MeshError, OverloadError
 from policy.model import Client
 from proxy.inbound.detect import detect_client
 from proxy.net.inbox import Inbox
@@ -25,6 +25,8 @@ WRITE_TIMEOUT_S: Final = 10.0
 DETECT_TIMEOUT_S: Final = 1.0
 """Linkerd's for this port: a silent client is taken for plaintext HTTP."""
 MAX_CONNECTIONS: Final = 64
+MAX_SLOW_READERS: Final = 4
+"""Connections whose answer waits for its reader; a scrape may be several MiB."""
 MAX_HEAD_BYTES: Final = 16_384
 MAX_BODY_BYTES: Final = 16_384
 
@@ -46,21 +48,28 @@ class AdminServer:
     def __init__(self, runtime: Runtime, handler: AdminHandler) -> None:
         self._runtime = runtime
         self._handler = handler
-        self._open = 0
+        self._open: dict[Stream, None] = {}
+        """Who asked for something last comes last."""
 
     def accepted(self, sock: socket.socket, ip: str) -> None:
-        """Take a connection; past the bound it is closed at once."""
-        if self._open >= MAX_CONNECTIONS:
-            sock.close()
-            return
-        self._open += 1
-        self._runtime.spawn(self._serve(sock, ip.removeprefix("::ffff:")))
+        """Take a connection; past the bound the longest idle one makes room for it.
 
-    async def _serve(self, sock: socket.socket, ip: str) -> None:
-        runtime = self._runtime
-        inbox = Inbox(runtime.loop)
-        stream = Stream(runtime.loop, sock, inbox)
+        Otherwise whoever holds idle connections would keep the kubelet's probes out.
+        """
+        inbox = Inbox(self._runtime.loop)
+        stream = Stream(self._runtime.loop, sock, inbox)
         inbox.stream = stream
+        if len(self._open) >= MAX_CONNECTIONS:
+            self._drop(next(iter(self._open)))
+        self._open[stream] = None
+        self._runtime.spawn(self._serve(stream, inbox, ip.removeprefix("::ffff:")))
+
+    def _drop(self, stream: Stream) -> None:
+        self._open.pop(stream, None)
+        stream.abort(OverloadError("another admin connection needs the room"))
+
+    async def _serve(self, stream: Stream, inbox: Inbox, ip: str) -> None:
+        runtime = self._runtime
         try:
             stream.resume()
             client = await self._identify(stream, inbox, ip)
@@ -71,7 +80,7 @@ class AdminServer:
             runtime.log.exception("admin broke", code="internal")
         finally:
             stream.close()
-            self._open -= 1
+            self._open.pop(stream, None)
 
     async def _identify(self, stream: Stream, inbox: Inbox, ip: str) -> Client:
         generation = self._runtime.generation.current
@@ -101,6 +110,7 @@ class AdminServer:
                 request, body = await self._request(connection, inbox)
                 if request is None:
                     return
+                self._open[stream] = self._open.pop(stream, None)
                 self._respond(connection, stream, request, body, client)
             except h11.RemoteProtocolError as error:
                 if connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
@@ -117,6 +127,9 @@ class AdminServer:
             connection.start_next_cycle()
 
     async def _delivered(self, inbox: Inbox) -> bool:
+        slow = [each for each in self._open if each.congested]
+        if len(slow) > MAX_SLOW_READERS:
+            self._drop(slow[0])
         async with asyncio.timeout(WRITE_TIMEOUT_S):
             return await inbox.room()
 
@@ -137,6 +150,8 @@ class AdminServer:
                         inbox.stream.resume()
                 elif isinstance(event, h11.Request):
                     request = event
+                    if _head_bytes(event) > MAX_HEAD_BYTES:
+                        raise h11.RemoteProtocolError("head too large", error_status_hint=431)
                 elif isinstance(event, h11.Data):
                     body += event.data
                     if len(body) > MAX_BODY_BYTES:
@@ -178,3 +193,9 @@ class AdminServer:
             out += connection.send(h11.Data(data=content)) or b""
         out += connection.send(h11.EndOfMessage()) or b""
         stream.write(out)
+
+
+def _head_bytes(request: h11.Request) -> int:
+    # h11 looks at its bound only while a head is not whole.
+    fields = sum(len(name) + len(value) + 4 for name, value in request.headers)
+    return len(request.method) + len(request.target) + fields
