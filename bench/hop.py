@@ -37,7 +37,7 @@ def load_identity(config: Config, clock: SystemClock) -> LeafFiles:
     leaf = LeafFiles(
         config.identity_dir,
         identity,
-        load_anchors=lambda: load_anchors(material.anchors, identity.trust_domain),
+        load_anchors=lambda old: load_anchors(material.anchors, identity.trust_domain, old),
         clock=clock,
         log=lambda _level, _text: None,
     )

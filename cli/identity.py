@@ -19,7 +19,8 @@ from control.bootstrap import write_material
 from control.dev_issuer import SWITCH, open_dev_issuer
 from control.issuer_client import IssuerClient
 from control.issuer_server import IssuerServer
-from core.clock import SystemClock, utc_text
+from control.reminder import Reminder
+from core.clock import Clock, SystemClock, utc_text
 from core.duration import parse_duration
 from core.errors import ConfigError
 from identity.authority import (
@@ -39,6 +40,8 @@ from identity.pem import join_pem
 from identity.request import Certified
 
 SOCKET_NAME: Final = "issuer.sock"
+_LOOK_S: Final = 60.0
+"""How often the issuer looks at what is about to end."""
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -128,11 +131,22 @@ async def _serve(path: Path, certifier: Certifier, what: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)
     try:
-        await server.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.run())
+            tasks.create_task(_remind(certifier, clock))
     except asyncio.CancelledError:
         _log("info", "the issuer ends")
     finally:
         server.close()
+
+
+async def _remind(certifier: Certifier, clock: Clock) -> None:
+    """Log what is about to end, and that nothing is issued, when it begins and every day."""
+    reminder = Reminder(lambda warning: _log("warn", warning))
+    while True:
+        now = clock.now().timestamp()
+        reminder.remind(certifier.warnings(now), now)
+        await asyncio.sleep(_LOOK_S)
 
 
 @command.command()

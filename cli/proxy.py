@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
 
 import click
 import uvloop
@@ -22,27 +21,17 @@ from control.issuer_client import IssuerClient
 from control.launch import prepare_material
 from core.clock import Clock, SystemClock
 from core.errors import ConfigError
-from core.watch import Watch
 from discovery.model import Labels
 from identity.anchors import Anchors, load_anchors
-from identity.generation import Generation
 from identity.material import Material
 from identity.name import Identity, parse_identity
 from proxy.app import Providers, Sidecar
 from proxy.config import Config, read_config
 from proxy.net.capture import RedirectCapture
+from proxy.providers import IdentityProvider
 from proxy.telemetry.log import Logger, make_logger
 
 Service = tuple[str, Callable[[], Awaitable[None]]]
-
-
-class IdentitySource(Protocol):
-    """Where our generations come from."""
-
-    @property
-    def generation(self) -> Watch[Generation | None]:
-        """The generation in use; None until the first certificate."""
-        ...
 
 
 @click.command()
@@ -91,13 +80,13 @@ def _who_we_are(config: Config, control: EmbeddedControl) -> tuple[Identity, fro
 
 def _identity_source(
     config: Config, identity: Identity, clock: Clock, log: Logger, environment: Mapping[str, str]
-) -> tuple[IdentitySource, list[Service]]:
+) -> tuple[IdentityProvider, list[Service]]:
     """Return where generations come from, and what has to run for that."""
     directory = config.identity_dir
     trust_domain = identity.trust_domain
 
-    def anchors() -> Anchors:
-        return load_anchors(Material(directory).anchors, trust_domain)
+    def anchors(before: Anchors | None) -> Anchors:
+        return load_anchors(Material(directory).anchors, trust_domain, before)
 
     def say(level: str, message: str) -> None:
         (log.warning if level == "warn" else log.info)("identity", message=message)
@@ -120,7 +109,7 @@ def _identity_source(
     else:
         files = LeafFiles(directory, identity, load_anchors=anchors, clock=clock, log=say)
         files.load()
-        return files, []
+        return files, [("identity", files.run)]
     prepare_material(directory, identity)
     renewal = LeafRenewal(
         directory,
@@ -148,7 +137,7 @@ async def _serve(
     log: Logger,
     clock: Clock,
     control: EmbeddedControl,
-    source: IdentitySource,
+    source: IdentityProvider,
     services: list[Service],
     own_ips: frozenset[str],
 ) -> int:

@@ -3,21 +3,26 @@
 OpenSSL verifies against the union of all bundles, because a context has one store. Which domain
 a chain's root may speak for is decided afterwards, from here: the root of another domain never
 vouches for a name of ours. Two roots of equal subject stand side by side in every rotation.
+
+Bundles are read again while they are in force. What has become broken by then keeps the roots
+that it had, so that half a file never takes trust away; a bundle that is whole and lacks a root
+takes it away at once, and so does the removal of a linked domain's file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, final
 
 from core.errors import IdentityError
-from identity.files import read_bounded
+from identity.files import Stamp, read_bounded, read_settled, stamp_of
 from identity.name import Identity, is_trust_domain
 from identity.pem import split_pem
 
@@ -56,45 +61,53 @@ class Anchors:
         return b"".join(sorted({root for roots in self.roots.values() for root in roots}))
 
 
-def load_anchors(directory: Path, own_domain: str) -> Anchors:
-    """Read every ``<trust domain>.pem`` of ``directory``.
+@final
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One bundle as it was read."""
 
-    What cannot be used is left out and named in ``problems``. Raises IdentityError when the
-    bundle of ``own_domain`` is missing, too long, or has no usable root.
+    roots: frozenset[bytes]
+    """The usable ones, DER."""
+    problems: tuple[str, ...]
+    """What is not usable, a sentence each."""
+    is_broken: bool
+    """Whether part of it cannot be read at all, as when the file is half written."""
+
+
+def load_anchors(directory: Path, own_domain: str, before: Anchors | None = None) -> Anchors:
+    """Read every ``<trust domain>.pem`` of ``directory``, all from one state of it.
+
+    What cannot be used is left out and named in ``problems``; with ``before``, the anchors in
+    force, a bundle that has become broken keeps its roots. Raises IdentityError when the bundle
+    of ``own_domain`` is missing, too long, or has no usable root, and there is no ``before``.
     """
     own = own_domain.lower()
     if not is_trust_domain(own):
         raise IdentityError(
             f"{own_domain[:80]!r} cannot be a trust domain; it has to be a DNS name"
         )
-    problems: list[str] = []
-    found: dict[str, frozenset[bytes]] = {
-        own: _load_bundle(directory / f"{own}{_SUFFIX}", problems)
-    }
-    if not found[own]:
-        raise IdentityError(
-            f"no usable trust anchor for {own} in {directory / (own + _SUFFIX)}"
-            + (f": {'; '.join(problems)}" if problems else "")
+    try:
+        return read_settled(
+            lambda: _load(directory, own, before), lambda: anchors_stamp(directory), directory
         )
-    for domain in _domains(directory, problems):
-        if domain == own:
-            continue
-        if len(found) >= MAX_DOMAINS:
-            problems.append(
-                f"{directory} holds more than {MAX_DOMAINS} bundles; {domain} is not read"
-            )
-            continue
-        try:
-            roots = _load_bundle(directory / f"{domain}{_SUFFIX}", problems)
-        except IdentityError as error:
-            problems.append(str(error))
-            continue
-        if roots:
-            found[domain] = roots
-    return Anchors(own, MappingProxyType(found), tuple(problems))
+    except IdentityError as error:
+        if before is None:
+            raise
+        kept = f"{error}; the anchors in force stay"
+        return Anchors(before.own_domain, before.roots, (kept,))
 
 
-def parse_roots(pem: bytes, source: str) -> tuple[frozenset[bytes], list[str]]:
+def anchors_stamp(directory: Path) -> Stamp:
+    """Return what changes when any bundle of ``directory`` does."""
+    return stamp_of([directory, *(directory / f"{name}{_SUFFIX}" for name in _names(directory))])
+
+
+def bundle_paths(directory: Path) -> list[Path]:
+    """Return the files of ``directory`` that are read as bundles."""
+    return [directory / f"{name}{_SUFFIX}" for name in sorted(_names(directory))]
+
+
+def parse_roots(pem: bytes, source: str) -> Bundle:
     """Return the usable roots of a PEM bundle, and a sentence for everything else in it.
 
     A root is usable when OpenSSL takes it as a certificate authority. Raises IdentityError when
@@ -105,13 +118,7 @@ def parse_roots(pem: bytes, source: str) -> tuple[frozenset[bytes], list[str]]:
     distinct = list(dict.fromkeys(blocks))
     if len(distinct) > MAX_ROOTS:
         raise IdentityError(f"{source} holds {len(distinct)} roots; {MAX_ROOTS} at most are used")
-    store = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    unparsable = set()
-    for der in distinct:
-        try:
-            store.load_verify_locations(cadata=der)
-        except (ssl.SSLError, ValueError):
-            unparsable.add(der)
+    store, unparsable = _store(distinct)
     # OpenSSL lists authorities only, in its own encoding, which a verified chain's root will be
     # compared in: a block with bytes after its certificate is not among them.
     usable = frozenset(store.get_ca_certs(binary_form=True)) & frozenset(distinct)
@@ -119,17 +126,100 @@ def parse_roots(pem: bytes, source: str) -> tuple[frozenset[bytes], list[str]]:
         if der not in usable:
             fault = "cannot be parsed" if der in unparsable else "is no certificate authority"
             problems.append(f"{source}: certificate {number} {fault}")
-    return usable, problems
+    return Bundle(usable, tuple(problems), bool(broken or unparsable))
 
 
-def _load_bundle(path: Path, problems: list[str]) -> frozenset[bytes]:
-    roots, found = parse_roots(read_bounded(path), str(path))
-    problems.extend(found)
-    return roots
+def authority_ends(authorities: Iterable[bytes]) -> dict[bytes, float]:
+    """Return when each authority (DER) ends, in seconds since the epoch.
+
+    What OpenSSL does not take as a certificate authority is left out.
+    """
+    store, _ = _store(authorities)
+    return ends_in(store)
+
+
+def ends_in(context: ssl.SSLContext) -> dict[bytes, float]:
+    """Return when each authority (DER) that ``context`` trusts ends, in seconds since the epoch."""
+    return {
+        der: float(ssl.cert_time_to_seconds(str(facts["notAfter"])))
+        for der, facts in zip(
+            context.get_ca_certs(binary_form=True), context.get_ca_certs(), strict=True
+        )
+    }
+
+
+def short_fingerprint(certificate: bytes) -> str:
+    """Return the first 16 hex digits of a certificate's SHA-256: what people tell roots apart by.
+
+    All that is shown to people or in metrics uses these; comparisons use the certificate.
+    """
+    return hashlib.sha256(certificate).hexdigest()[:16]
+
+
+def _store(certificates: Iterable[bytes]) -> tuple[ssl.SSLContext, set[bytes]]:
+    store = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    unparsable = set()
+    for der in certificates:
+        try:
+            store.load_verify_locations(cadata=der)
+        except (ssl.SSLError, ValueError):
+            unparsable.add(der)
+    return store, unparsable
+
+
+def _load(directory: Path, own: str, before: Anchors | None) -> Anchors:
+    problems: list[str] = []
+    bundle = _load_bundle(directory, own, problems, before)
+    if not bundle:
+        raise IdentityError(
+            f"no usable trust anchor for {own} in {directory / (own + _SUFFIX)}"
+            + (f": {'; '.join(problems)}" if problems else "")
+        )
+    found: dict[str, frozenset[bytes]] = {own: bundle}
+    for domain in _domains(directory, problems):
+        if domain == own:
+            continue
+        if len(found) >= MAX_DOMAINS:
+            problems.append(
+                f"{directory} holds more than {MAX_DOMAINS} bundles; {domain} is not read"
+            )
+            continue
+        try:
+            roots = _load_bundle(directory, domain, problems, before)
+        except IdentityError as error:
+            problems.append(str(error))
+            roots = before.roots.get(domain, frozenset()) if before is not None else frozenset()
+        if roots:
+            found[domain] = roots
+    return Anchors(own, MappingProxyType(found), tuple(problems))
+
+
+def _load_bundle(
+    directory: Path, domain: str, problems: list[str], before: Anchors | None
+) -> frozenset[bytes]:
+    path = directory / f"{domain}{_SUFFIX}"
+    bundle = parse_roots(read_bounded(path), str(path))
+    problems.extend(bundle.problems)
+    kept = before.roots.get(domain) if before is not None else None
+    if kept and (bundle.is_broken or not bundle.roots):
+        problems.append(f"{path} is broken or empty; the roots in force stay")
+        return kept
+    return bundle.roots
 
 
 def _domains(directory: Path, problems: list[str]) -> list[str]:
+    names = _names(directory, problems)
+    domains = sorted(name for name in names if is_trust_domain(name))
+    problems.extend(
+        f"{name}{_SUFFIX} is not named after a trust domain"
+        for name in sorted(set(names) - set(domains))
+    )
+    return domains
+
+
+def _names(directory: Path, problems: list[str] | None = None) -> list[str]:
     names: list[str] = []
+    fault = ""
     try:
         with os.scandir(directory) as entries:
             # A mounted ConfigMap keeps its versions in entries that begin with two dots.
@@ -139,12 +229,9 @@ def _domains(directory: Path, problems: list[str]) -> list[str]:
                 if entry.name.endswith(_SUFFIX) and not entry.name.startswith(".")
             )
             if next(entries, None) is not None:
-                problems.append(f"{directory} has more than {MAX_ENTRIES} entries")
+                fault = f"{directory} has more than {MAX_ENTRIES} entries"
     except OSError as error:
-        problems.append(f"cannot list {directory}: {error.strerror}")
-    domains = sorted(name for name in names if is_trust_domain(name))
-    problems.extend(
-        f"{name}{_SUFFIX} is not named after a trust domain"
-        for name in sorted(set(names) - set(domains))
-    )
-    return domains
+        fault = f"cannot list {directory}: {error.strerror}"
+    if fault and problems is not None:
+        problems.append(fault)
+    return names

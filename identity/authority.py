@@ -85,9 +85,9 @@ class Authority:
         """The ledger of issued leaves."""
         return self.directory / "ledger.jsonl"
 
-    def load_anchors(self) -> Anchors:
-        """Read the bundles as they are now. Raises IdentityError."""
-        return load_anchors(self.anchors, self.trust_domain)
+    def load_anchors(self, before: Anchors | None = None) -> Anchors:
+        """Read the bundles as they are now; ``before`` are those in force. Raises IdentityError."""
+        return load_anchors(self.anchors, self.trust_domain, before)
 
     def load_issuer(
         self, *, lifetime: timedelta = DEFAULT_LIFETIME, skew: timedelta = DEFAULT_SKEW

@@ -1,22 +1,30 @@
 """Reading and writing identity material: bounded, atomic, private where it must be.
 
 Every file of this room is small and hostile until read: only regular files are opened, only so
-many bytes are taken, and a key that others may read is refused rather than used.
+many bytes are taken, and a key that others may read is refused rather than used. Files that
+belong together are read from one state of them, however they are replaced meanwhile.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 from core.errors import IdentityError
+
+T = TypeVar("T")
+Stamp = tuple[tuple[str, int, int, int, int, int] | tuple[str], ...]
+"""What changes when one of some files is written, replaced, removed or linked anew."""
 
 MAX_FILE_BYTES: Final = 256 * 1024
 """The longest PEM file that is read: some 150 certificates."""
 MAX_KEY_BYTES: Final = 16 * 1024
 """The longest private key that is read; a P-256 key takes 241 bytes."""
+_READINGS: Final = 8
+"""Readings of files that change while they are read."""
 
 
 def read_bounded(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
@@ -27,22 +35,61 @@ def read_bounded(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
 def open_private(path: Path) -> BinaryIO:
     """Open a private key for reading; the caller closes it.
 
-    Raises IdentityError when anybody but the owner may touch the file.
+    Raises IdentityError when anybody but the owner may touch the file; a group of ours may read
+    it where the owner is root or we ourselves.
     """
     file = _open(path)
-    mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-    if mode & 0o077:
+    found = os.fstat(file.fileno())
+    fault = exposure(found, os.geteuid(), {os.getegid(), *os.getgroups()})
+    if fault:
         file.close()
-        raise IdentityError(
-            f"{path} has mode {mode:04o}; a private key must be its owner's alone",
-            hint=f"chmod 600 {path}",
-        )
+        raise IdentityError(f"{path} {fault}", hint=f"chmod 600 {path}")
     return file
+
+
+def exposure(found: os.stat_result, user: int, groups: Collection[int]) -> str:
+    """Say why a private file is not private enough for a process of ``user`` and ``groups``.
+
+    Empty when it is. A group may read where it is one of ours and the owner is root or ourselves:
+    so a cluster mounts a Secret for a pod with ``fsGroup``.
+    """
+    mode = stat.S_IMODE(found.st_mode)
+    if not mode & 0o077:
+        return ""
+    if mode & 0o037 or found.st_gid not in groups or found.st_uid not in {0, user}:
+        return (
+            f"has mode {mode:04o}, owner {found.st_uid}, group {found.st_gid}; a private key must "
+            "be its owner's alone, or at most read by a group of this process"
+        )
+    return ""
 
 
 def read_private(path: Path, limit: int = MAX_KEY_BYTES) -> bytes:
     """Return a private file's bytes. Raises IdentityError as ``open_private`` does."""
     return _read(open_private(path), path, limit)
+
+
+def stamp_of(paths: Iterable[Path]) -> Stamp:
+    """Return what changes when one of these files does; links are followed."""
+    return tuple(_stamp(path) for path in paths)
+
+
+def read_settled(read: Callable[[], T], stamp: Callable[[], Stamp], what: Path) -> T:
+    """Return what ``read`` returns, read anew while files changed under it.
+
+    Raises what ``read`` raises of files that stay as they are, and IdentityError when they do not.
+    """
+    for _ in range(_READINGS):
+        before = stamp()
+        try:
+            found = read()
+        except IdentityError:
+            if stamp() == before:
+                raise
+            continue
+        if stamp() == before:
+            return found
+    raise IdentityError(f"{what} changes faster than it can be read")
 
 
 def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -116,6 +163,21 @@ def _write_draft(path: Path, data: bytes, mode: int) -> Path:
         draft.unlink(missing_ok=True)
         raise _cannot("write", path, error) from error
     return draft
+
+
+def _stamp(path: Path) -> tuple[str, int, int, int, int, int] | tuple[str]:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return (str(path),)
+    return (
+        str(path),
+        found.st_dev,
+        found.st_ino,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+        found.st_size,
+    )
 
 
 def _cannot(verb: str, path: Path, error: Exception) -> IdentityError:

@@ -70,6 +70,17 @@ def verified_root(connection: ssl.SSLObject) -> bytes | None:
     return ssl.PEM_cert_to_DER_cert(pem)
 
 
+def verified_end(connection: ssl.SSLObject) -> float | None:
+    """Return when the first certificate of the verified chain ends; None as ``verified_root``.
+
+    In seconds since the epoch: a leaf is worth no more than what vouches for it.
+    """
+    chain = connection._sslobj.get_verified_chain()  # type: ignore[attr-defined]  # noqa: SLF001
+    if not chain:
+        return None
+    return min(float(ssl.cert_time_to_seconds(each.get_info()["notAfter"])) for each in chain)
+
+
 def _step(end: ssl.SSLObject) -> bool:
     try:
         end.do_handshake()

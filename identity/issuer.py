@@ -8,6 +8,7 @@ and the intermediates, never the root: who has to trust that has it already.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -90,6 +91,11 @@ class Issuer:
         """SHA-256 of the issuing certificate, in hex."""
         return self._certificates[0].fingerprint(hashes.SHA256()).hex()
 
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """When each certificate of the chain ends, root not included, since the epoch."""
+        return tuple(each.not_valid_after_utc.timestamp() for each in self._certificates)
+
     def not_after(self, anchors: Anchors, now: float) -> float:
         """Return the earliest end in the chain, root included, in seconds since the epoch.
 
@@ -111,7 +117,8 @@ class Issuer:
             )
         key = read_csr(csr, identity)
         serial = x509.random_serial_number()
-        not_after = min(now + (self._lifetime + self._skew).total_seconds(), latest)
+        # Certificates count whole seconds: a leaf lives at least as long as was asked for.
+        not_after = min(math.ceil(now + (self._lifetime + self._skew).total_seconds()), latest)
         leaf = (
             x509.CertificateBuilder()
             .subject_name(subject_of(identity))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, final
 
 from core.errors import IdentityError
+from identity.anchors import bundle_paths
 from identity.files import MAX_FILE_BYTES, open_private, read_bounded
 from identity.name import Identity
 from identity.pem import split_pem
@@ -54,6 +55,14 @@ class Material:
     def anchors(self) -> Path:
         """The directory of trust bundles."""
         return self.directory / "anchors"
+
+    def anchor_files(self) -> list[Path]:
+        """Return the directory of trust bundles and the bundles that are in it."""
+        return [self.anchors, *bundle_paths(self.anchors)]
+
+    def all_files(self) -> list[Path]:
+        """Return everything that others may rotate."""
+        return [self.chain, self.key, *self.anchor_files()]
 
     def is_ready_for(self, identity: Identity) -> bool:
         """Whether key and request are there, and the request is for ``identity``.

@@ -34,7 +34,7 @@ class Peer:
     trust_domain: str
     """The domain whose anchors the chain's root belongs to."""
     not_after: float
-    """When the certificate ends, in seconds since the epoch."""
+    """When its certificate, or anything that vouches for it, ends; in seconds since the epoch."""
 
 
 @final
@@ -52,10 +52,15 @@ class PeerCache:
 
     def get(self, leaf: bytes) -> Peer | None:
         """Return the peer whose leaf (DER) was verified in full before."""
-        return self._peers.get(_digest(leaf))
+        key = _digest(leaf)
+        peer = self._peers.pop(key, None)
+        if peer is not None:
+            # Back as the youngest: who still comes, be it with resumed sessions, is not forgotten.
+            self._peers[key] = peer
+        return peer
 
     def put(self, leaf: bytes, peer: Peer) -> None:
-        """Remember a peer verified in full; at the bound the oldest is forgotten."""
+        """Remember a peer verified in full; at the bound who came longest ago is forgotten."""
         key = _digest(leaf)
         self._peers.pop(key, None)
         self._peers[key] = peer

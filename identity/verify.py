@@ -32,7 +32,7 @@ class TlsFacts(Protocol):
 
     @property
     def peer_not_after(self) -> float:
-        """When the leaf ends, in seconds since the epoch."""
+        """When the leaf, or anything that vouches for it, ends; in seconds since the epoch."""
         ...
 
     @property

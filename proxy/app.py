@@ -31,6 +31,7 @@ from proxy.net.sockopt import TcpOptions
 from proxy.outbound.server import OutboundServer
 from proxy.providers import DiscoveryProvider, IdentityProvider, PolicyProvider, ReadinessSource
 from proxy.runtime import Limits, Runtime
+from proxy.telemetry.identity import count_identity
 from proxy.telemetry.log import Logger
 from proxy.telemetry.metric import Metrics
 
@@ -177,6 +178,7 @@ class Sidecar:
             runtime,
             asdict(self._config),
             unready=self.unready,
+            warnings=self.warnings,
             refresh=self._refresh_gauges,
             stop=self.stop if self._config.shutdown_endpoint else None,
         )
@@ -185,18 +187,28 @@ class Sidecar:
         """Return why we are not ready; empty when we are."""
         if self._drain.started or self._stop.is_set():
             return "draining"
-        if self._providers.identity.generation.current is None:
-            return "no certificate has been issued to us yet"
+        identity = self._providers.identity
+        if identity.generation.current is None:
+            reason = identity.status.current.last_error
+            return f"no certificate has been issued to us yet{': ' if reason else ''}{reason}"
         for source in self._providers.readiness:
             reason = source.unready.current
             if reason:
                 return reason
         return ""
 
+    def warnings(self) -> tuple[str, ...]:
+        """Return what somebody should look at although we are ready."""
+        return self._providers.identity.status.current.warnings
+
     def _refresh_gauges(self) -> None:
-        generation = self._providers.identity.generation.current
-        if generation is not None:
-            self._metrics.cert_expiry.child().value = generation.not_after
+        identity = self._providers.identity
+        count_identity(
+            self._metrics,
+            identity.generation.current,
+            identity.status.current,
+            self._clock.now().timestamp(),
+        )
         self._metrics.accept_pauses.child().value = self._admission.pauses
         self._metrics.connections_max.child().value = self._admission.limit
         self._metrics.build_info.child(self._providers.build()).value = 1

@@ -11,6 +11,7 @@ from typing import Protocol
 from core.watch import Watch
 from discovery.model import Address, EndpointSet, Profile, Target
 from identity.generation import Generation
+from identity.status import IdentityStatus
 from policy.model import OutboundPolicy, ServerPolicy
 
 
@@ -20,6 +21,11 @@ class IdentityProvider(Protocol):
     @property
     def generation(self) -> Watch[Generation | None]:
         """The generation in use; None until the first certificate."""
+        ...
+
+    @property
+    def status(self) -> Watch[IdentityStatus]:
+        """How it is doing: for readiness and metrics."""
         ...
 
 

@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass
 from typing import final
 
-from identity.handshake import verified_root
+from identity.handshake import verified_end, verified_root
 
 
 @final
@@ -79,13 +79,12 @@ def shake_hands(
 def facts_of(end: ssl.SSLObject) -> Facts:
     """Return what ``end`` knows of its peer."""
     certificate = end.getpeercert() or {}
-    not_after = certificate.get("notAfter")
     return Facts(
         peer_der=end.getpeercert(binary_form=True),
         peer_names=tuple(
             (str(name[0]), str(name[1])) for name in certificate.get("subjectAltName", ())
         ),
-        peer_not_after=float(ssl.cert_time_to_seconds(str(not_after))) if not_after else 0.0,
+        peer_not_after=verified_end(end) or 0.0,
         verified_root=verified_root(end),
         resumed=bool(end.session_reused),
     )

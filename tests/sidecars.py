@@ -23,6 +23,7 @@ from discovery.model import (
     default_metadata,
 )
 from identity.generation import Generation
+from identity.status import IdentityStatus
 from policy.model import (
     ALL_NETWORKS,
     Authorization,
@@ -56,6 +57,7 @@ class Control:
     """Providers whose state a test sets."""
 
     generation: Watch[Generation | None]
+    status: Watch[IdentityStatus] = field(default_factory=lambda: Watch(IdentityStatus()))
     policies: dict[int, Watch[ServerPolicy]] = field(default_factory=dict)
     policy: ServerPolicy = OPEN
     outbound_policies: dict[Address, Watch[OutboundPolicy | None]] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, final
 
 from policy.model import Client
@@ -21,6 +21,8 @@ from proxy.telemetry.log import parse_level
 
 MAX_SHOWN: Final = 500
 """Connections that /connections lists: some 250 KiB."""
+MAX_WARNINGS: Final = 20
+"""Warnings that /ready writes out; of more it says how many."""
 MAX_LEVEL_BYTES: Final = 512
 """The longest body that can be a log level, or a filter of Linkerd's."""
 
@@ -44,6 +46,7 @@ class AdminPages:
         *,
         unready: Callable[[], str],
         refresh: Callable[[], None],
+        warnings: Callable[[], Sequence[str]],
         stop: Callable[[], None] | None,
     ) -> None:
         self._runtime = runtime
@@ -51,6 +54,8 @@ class AdminPages:
         self._unready = unready
         self._refresh = refresh
         """Brings gauges that are read from elsewhere up to date before a scrape."""
+        self._warnings = warnings
+        """What somebody should look at although all is ready."""
         self._stop = stop
         """Begins to drain; None: nobody may ask for that here."""
         self._shown: Final[Mapping[str, Page]] = {
@@ -88,7 +93,13 @@ class AdminPages:
 
     def _ready(self, _: bytes) -> Answer:
         reason = self._unready()
-        return _say(503, f"not ready: {reason}") if reason else _say(200, "ready")
+        if reason:
+            return _say(503, f"not ready: {reason}")
+        warnings = self._warnings()
+        lines = ["ready", *(f"warning: {each}" for each in warnings[:MAX_WARNINGS])]
+        if len(warnings) > MAX_WARNINGS:
+            lines.append(f"warning: and {len(warnings) - MAX_WARNINGS} more")
+        return _say(200, "\n".join(lines))
 
     def _metrics(self, _: bytes) -> Answer:
         self._refresh()

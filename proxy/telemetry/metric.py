@@ -184,13 +184,45 @@ class Metrics:
         self.cert_refresh = Family(
             "control_identity_cert_refreshes_total",
             "counter",
-            "Leaf renewals, by result: ok or error.",
+            "New leaves (ok), and attempts at one that failed (error).",
             ("result",),
         )
         self.cert_expiry = Family(
             "control_identity_cert_expiration_timestamp_seconds",
             "gauge",
             "When the leaf in use ends, in seconds since the epoch.",
+        )
+        self.cert_refreshed = Family(
+            "control_identity_cert_refresh_timestamp_seconds",
+            "gauge",
+            "When the leaf in use came into use, in seconds since the epoch.",
+        )
+        self.cert_ttl = Family(
+            "pillion_identity_cert_ttl_seconds",
+            "gauge",
+            "How long the leaf in use still lasts; negative when it is over.",
+        )
+        self.issuer_ttl = Family(
+            "pillion_identity_issuer_ttl_seconds",
+            "gauge",
+            "How long the first of the issuers above our leaf still lasts.",
+        )
+        self.anchor_ttl = Family(
+            "pillion_identity_anchor_ttl_seconds",
+            "gauge",
+            "How long each trust anchor in force still lasts.",
+            ("trust_domain", "fingerprint"),
+        )
+        self.anchor_reload = Family(
+            "pillion_identity_anchor_reloads_total",
+            "counter",
+            "Other trust anchors in force (ok), and readings that brought a fault (error).",
+            ("result",),
+        )
+        self.identity_warnings = Family(
+            "pillion_identity_warnings",
+            "gauge",
+            "What somebody should look at in our identity; /ready says it in words.",
         )
         self.build_info = Family(
             "proxy_build_info",

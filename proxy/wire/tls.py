@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, Protocol, cast, final
 
 from core.errors import HandshakeError, TruncatedError
-from identity.handshake import verified_root
+from identity.handshake import verified_end, verified_root
 
 Buffer = bytes | bytearray | memoryview
 
@@ -188,11 +188,11 @@ class TlsEngine:
 
     @property
     def peer_not_after(self) -> float:
-        """When the leaf ends, in seconds since the epoch; 0 without one."""
-        certificate = self._object.getpeercert()
-        if not certificate or "notAfter" not in certificate:
-            return 0.0
-        return float(ssl.cert_time_to_seconds(str(certificate["notAfter"])))
+        """When the peer's leaf, or anything that vouches for it, ends: seconds since the epoch.
+
+        0 without a leaf, and when the session was resumed.
+        """
+        return 0.0 if self.resumed else verified_end(self._object) or 0.0
 
     @property
     def verified_root(self) -> bytes | None:

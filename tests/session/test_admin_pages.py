@@ -48,7 +48,12 @@ async def connections(running: Running) -> dict[str, Any]:
 def mk_pages(running: Running) -> AdminPages:
     """Return pages of a running sidecar, that may be asked on anyone's behalf."""
     return AdminPages(
-        running.sidecar.runtime, {}, unready=str, refresh=lambda: None, stop=running.sidecar.stop
+        running.sidecar.runtime,
+        {},
+        unready=str,
+        warnings=tuple,
+        refresh=lambda: None,
+        stop=running.sidecar.stop,
     )
 
 

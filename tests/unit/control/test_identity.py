@@ -9,11 +9,10 @@ from typing import final
 
 import pytest
 
-from control.identity import LeafFiles, LeafRenewal, refresh_delay
+from control.identity import LeafRenewal, refresh_delay
 from core.errors import IdentityError
-from identity.anchors import Anchors
+from identity.anchors import Anchors, load_anchors
 from identity.csr import create_csr
-from identity.files import replace
 from identity.generation import Generation
 from identity.key import create_key, write_key
 from identity.material import Material
@@ -69,7 +68,7 @@ def _parts(
     mesh: Mesh,
     directory: Path,
     *,
-    load_anchors: Callable[[], Anchors] | None = None,
+    load_anchors: Callable[[Anchors | None], Anchors] | None = None,
     min_refresh_s: float = 10.0,
     max_refresh_s: float = DAY,
     sleep: Callable[[float], asyncio.Future[None]] | None = None,
@@ -90,7 +89,7 @@ def _parts(
         log=lambda level, message: log.append((level, message)),
         min_refresh_s=min_refresh_s,
         max_refresh_s=max_refresh_s,
-        sleep=sleep or asyncio.sleep,
+        sleep=sleep,
     )
     return Parts(renewal, issuing, clock, material, log)
 
@@ -268,22 +267,208 @@ async def test_an_issuer_that_promises_too_much_is_not_believed(mesh: Mesh, tmp_
     assert await parts.renewal.refresh() == pytest.approx(70.0)
 
 
+def _anchors(*roots: bytes, problems: tuple[str, ...] = ()) -> Anchors:
+    return Anchors("cluster.local", {"cluster.local": frozenset(roots)}, problems)
+
+
+@final
+@dataclass
+class Bundle:
+    """Anchors that a test changes, as ``load_anchors`` reads them."""
+
+    anchors: Anchors
+
+    def load(self, before: Anchors | None) -> Anchors:
+        """Return them as they are now."""
+        return self.anchors
+
+
+def _parts_under(
+    mesh: Mesh, directory: Path, *, min_refresh_s: float = 10.0
+) -> tuple[Parts, Bundle]:
+    directory.mkdir(exist_ok=True)
+    bundle = Bundle(_anchors(mesh.root))
+    parts = _parts(mesh, directory, load_anchors=bundle.load, min_refresh_s=min_refresh_s)
+    return parts, bundle
+
+
 async def test_anchors_are_read_at_each_attempt(mesh: Mesh, tmp_path: Path) -> None:
-    """A bundle without our root refuses the leaf; its problems are logged once."""
-    other = mk_mesh(tmp_path / "other")
-    found = [
-        Anchors("cluster.local", {"cluster.local": frozenset({mesh.root})}, ("one is broken",)),
-        Anchors("cluster.local", {"cluster.local": frozenset({mesh.root})}, ("one is broken",)),
-        Anchors("cluster.local", {"cluster.local": frozenset({other.root})}, ()),
-    ]
-    directory = tmp_path / "web"
-    directory.mkdir()
-    parts = _parts(mesh, directory, load_anchors=lambda: found.pop(0))
-    for _ in range(3):
+    """Problems are logged once and stay in the warnings while they last."""
+    parts, bundle = _parts_under(mesh, tmp_path)
+    bundle.anchors = _anchors(mesh.root, problems=("one is broken",))
+    for _ in range(2):
         await parts.renewal.refresh()
-    status = parts.renewal.status.current
-    assert (status.refreshes, status.failures) == (2, 1)
+        assert parts.renewal.status.current.warnings == ("trust anchors: one is broken",)
     assert [message for _, message in parts.log].count("trust anchors: one is broken") == 1
+    bundle.anchors = _anchors(mesh.root)
+    await parts.renewal.refresh()
+    status = parts.renewal.status.current
+    assert status.warnings == ()
+    assert (status.refreshes, status.failures, status.reload_failures) == (3, 0, 1)
+
+
+async def test_new_anchors_come_into_force_between_two_leaves(mesh: Mesh, tmp_path: Path) -> None:
+    """The leaf stays, the generation is another: its contexts, peers and sessions are new."""
+    other = mk_mesh(tmp_path / "other")
+    parts, bundle = _parts_under(mesh, tmp_path / "web")
+    await parts.renewal.refresh()
+    first = _in_use(parts)
+    parts.renewal.look()
+    assert _in_use(parts) is first
+    bundle.anchors = _anchors(mesh.root, other.root)
+    parts.renewal.look()
+    second = _in_use(parts)
+    assert first is not None
+    assert second is not None
+    assert second is not first
+    assert second.fingerprint == first.fingerprint
+    assert second.anchors == bundle.anchors
+    status = parts.renewal.status.current
+    assert (status.refreshes, status.reloads, status.reload_failures) == (1, 1, 0)
+    assert status.refreshed == parts.clock.seconds
+    assert status.warnings == ()
+    assert len(parts.issuing.asked) == 1
+
+
+async def test_broken_anchors_change_nothing_and_say_so(mesh: Mesh, tmp_path: Path) -> None:
+    """Truncated on disk: the same generation, a log line, a count, and a warning until repaired."""
+    web = tmp_path / "web"
+    path = Material(web).anchors / "cluster.local.pem"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(join_pem([mesh.root]))
+    parts = _parts(
+        mesh, web, load_anchors=lambda before: load_anchors(path.parent, "cluster.local", before)
+    )
+    await parts.renewal.refresh()
+    before = _in_use(parts)
+    path.write_bytes(path.read_bytes()[:-60])
+    for _ in range(3):
+        parts.renewal.look()
+    assert _in_use(parts) is before
+    status = parts.renewal.status.current
+    assert (status.reloads, status.reload_failures) == (0, 1)
+    assert any("cluster.local.pem" in warning for warning in status.warnings)
+    assert any("stay" in message for level, message in parts.log if level == "warn")
+    path.write_bytes(join_pem([mesh.root]))
+    parts.renewal.look()
+    assert _in_use(parts) is before
+    assert parts.renewal.status.current.warnings == ()
+
+
+async def test_without_our_root_the_new_anchors_count_and_a_leaf_is_asked_for(
+    mesh: Mesh, tmp_path: Path
+) -> None:
+    """Who trusts only the new root refuses leaves of the old one, our own among them."""
+    other = mk_mesh(tmp_path / "other")
+    parts, bundle = _parts_under(mesh, tmp_path / "web")
+    await parts.renewal.refresh()
+    bundle.anchors = _anchors(other.root)
+    parts.renewal.look()
+    generation = _in_use(parts)
+    assert generation is not None
+    assert generation.anchors == bundle.anchors
+    assert "does not verify" in generation.trouble
+    assert "peers refuse us" in parts.renewal.status.current.warnings[0]
+    # The issuer still issues under the old root: the pace is the minimum, not that of a day.
+    assert await parts.renewal.refresh() == 10.0
+    assert "does not verify" in parts.renewal.status.current.last_error
+    parts.issuing.mesh = other
+    await parts.renewal.refresh()
+    healed = _in_use(parts)
+    assert healed is not None
+    assert healed.trouble == ""
+    assert parts.renewal.status.current.warnings == ()
+
+
+async def test_a_leaf_and_its_root_that_come_together_are_taken_together(
+    mesh: Mesh, tmp_path: Path
+) -> None:
+    """One change for whoever watches: never a leaf with the roots of another time."""
+    other = mk_mesh(tmp_path / "other")
+    parts, bundle = _parts_under(mesh, tmp_path / "web")
+    await parts.renewal.refresh()
+    seen: list[Generation | None] = []
+    parts.renewal.generation.subscribe(seen.append)
+    bundle.anchors = _anchors(other.root)
+    parts.issuing.mesh = other
+    await parts.renewal.refresh()
+    assert seen == [_in_use(parts)]
+    assert seen[0] is not None
+    assert seen[0].trouble == ""
+
+
+async def test_anchors_that_change_while_the_issuer_fails_count(mesh: Mesh, tmp_path: Path) -> None:
+    """No new leaf is no reason to go on trusting a root that was taken away."""
+    other = mk_mesh(tmp_path / "other")
+    parts, bundle = _parts_under(mesh, tmp_path / "web")
+    await parts.renewal.refresh()
+    bundle.anchors = _anchors(other.root)
+    _fails(parts)
+    await parts.renewal.refresh()
+    generation = _in_use(parts)
+    assert generation is not None
+    assert generation.anchors == bundle.anchors
+
+
+async def test_a_refused_leaf_wakes_the_loop(mesh: Mesh, tmp_path: Path) -> None:
+    """A leaf of a day would be renewed after 17 hours; now it is asked for within the minimum."""
+    other = mk_mesh(tmp_path / "other")
+    parts, bundle = _parts_under(mesh, tmp_path / "web", min_refresh_s=0.05)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(parts.renewal.run())
+        await parts.renewal.generation.changed(0)
+        await asyncio.sleep(0)
+        bundle.anchors, parts.issuing.mesh = _anchors(other.root), other
+        parts.clock.seconds += 0.05
+        parts.renewal.look()
+        generation = await parts.renewal.generation.changed(2)
+        running.cancel()
+    assert generation is not None
+    assert generation.trouble == ""
+    assert len(parts.issuing.asked) == 2
+
+
+async def test_a_machine_that_slept_asks_when_it_wakes(mesh: Mesh, tmp_path: Path) -> None:
+    """The wall clock decides, looked at every half minute, and not how long we meant to sleep."""
+    waits: list[float] = []
+    done = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        parts.clock.seconds += seconds if len(waits) < 3 else DAY
+        parts.issuing.now = parts.clock.seconds
+        if len(parts.issuing.asked) == 2:
+            done.set()
+            await asyncio.Event().wait()
+
+    parts = _parts(mesh, tmp_path, sleep=sleep)  # type: ignore[arg-type]
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(parts.renewal.run())
+        await done.wait()
+        running.cancel()
+    assert waits[:3] == [30.0] * 3
+    assert len(parts.issuing.asked) == 2
+
+
+async def test_what_is_about_to_end_is_logged_once_a_day(mesh: Mesh, tmp_path: Path) -> None:
+    """And stands in the warnings all the time, until there is a new leaf."""
+    parts, _ = _parts_under(mesh, tmp_path)
+    await parts.renewal.refresh()
+    _fails(parts)
+    parts.clock.seconds += DAY * 0.95
+    for _ in range(3):
+        parts.renewal.look()
+    (warning,) = parts.renewal.status.current.warnings
+    assert "is not renewed" in warning
+    assert [message for _, message in parts.log].count(warning) == 1
+    parts.clock.seconds += DAY
+    for _ in range(2):
+        parts.renewal.look()
+    (over,) = parts.renewal.status.current.warnings
+    assert [message for _, message in parts.log].count(over) == 1
+    parts.clock.seconds += DAY
+    parts.renewal.look()
+    assert [message for _, message in parts.log].count(over) == 2
 
 
 async def test_the_loop_asks_waits_and_asks_again(mesh: Mesh, tmp_path: Path) -> None:
@@ -319,60 +504,3 @@ async def test_subscribers_see_the_new_generation_only(mesh: Mesh, tmp_path: Pat
     _fails(parts)
     await parts.renewal.refresh()
     assert seen == [_in_use(parts)]
-
-
-def _files(mesh: Mesh, directory: Path) -> tuple[LeafFiles, Material, list[tuple[str, str]]]:
-    log: list[tuple[str, str]] = []
-    leaf = LeafFiles(
-        directory,
-        WEB,
-        load_anchors=mesh.authority.load_anchors,
-        clock=FakeClock(),
-        log=lambda level, message: log.append((level, message)),
-    )
-    return leaf, Material(directory), log
-
-
-def _rotate(mesh: Mesh, material: Material) -> None:
-    issued = mesh.leaf(WEB, material.directory)
-    replace(material.chain, join_pem([issued.leaf, *issued.intermediates]), mode=0o644)
-
-
-def test_a_leaf_that_others_rotate_is_taken_from_its_files(mesh: Mesh, tmp_path: Path) -> None:
-    """Loaded, loaded again after a rotation, and kept when the files are broken."""
-    leaf, material, log = _files(mesh, tmp_path)
-    assert not leaf.load()
-    assert "cannot read" in leaf.status.current.last_error
-    _rotate(mesh, material)
-    assert leaf.load()
-    first = leaf.generation.current
-    _rotate(mesh, material)
-    assert leaf.load()
-    second = leaf.generation.current
-    assert first is not None
-    assert second is not None
-    assert second.fingerprint != first.fingerprint
-    material.chain.write_bytes(material.chain.read_bytes()[:100])
-    assert not leaf.load()
-    assert leaf.generation.current is second
-    status = leaf.status.current
-    assert (status.refreshes, status.failures, status.next_refresh) == (2, 2, 0.0)
-    assert status.expires == second.not_after
-    assert [level for level, _ in log] == ["warn", "info", "info", "warn"]
-
-
-def test_half_a_rotation_is_none(mesh: Mesh, tmp_path: Path) -> None:
-    """A new key beside the old chain, until the new chain is there too."""
-    leaf, material, _ = _files(mesh, tmp_path)
-    _rotate(mesh, material)
-    assert leaf.load()
-    before = leaf.generation.current
-    old = material.chain.read_bytes()
-    _rotate(mesh, material)
-    new = material.chain.read_bytes()
-    material.chain.write_bytes(old)
-    assert not leaf.load()
-    assert leaf.generation.current is before
-    material.chain.write_bytes(new)
-    assert leaf.load()
-    assert leaf.generation.current is not before

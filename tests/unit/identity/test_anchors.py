@@ -3,14 +3,24 @@ from __future__ import annotations
 import base64
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from core.errors import IdentityError
-from identity.anchors import MAX_DOMAINS, MAX_ENTRIES, MAX_ROOTS, Anchors, load_anchors, parse_roots
-from identity.files import MAX_FILE_BYTES
+from identity import anchors as anchors_module
+from identity.anchors import (
+    MAX_DOMAINS,
+    MAX_ENTRIES,
+    MAX_ROOTS,
+    Anchors,
+    authority_ends,
+    load_anchors,
+    parse_roots,
+)
+from identity.files import MAX_FILE_BYTES, read_bounded
 from identity.issuer import ROOT_LIFETIME, create_authority
 from identity.key import create_key
 from identity.name import parse_identity
@@ -21,6 +31,7 @@ GARBAGE = join_pem([b"garbage"])
 KEY = create_key()
 
 
+@cache
 def _root(number: int = 0) -> bytes:
     made = create_authority("root", KEY, lifetime=ROOT_LIFETIME, now=1_700_000_000 + number)
     return made.public_bytes(Encoding.DER)
@@ -67,22 +78,24 @@ def test_unusable_certificates_are_left_out_and_named(mesh: Mesh, tmp_path: Path
     odd = b"-----BEGIN CERTIFICATE-----\nA===\n-----END CERTIFICATE-----\n"
     cut = b"-----BEGIN CERTIFICATE-----\nAAAA"
     pem = b"a comment\n" + GARBAGE + tail + join_pem([leaf, mesh.root, mesh.root]) + odd + cut
-    roots, problems = parse_roots(pem, "bundle")
-    assert roots == {mesh.root}
-    assert problems == [
+    bundle = parse_roots(pem, "bundle")
+    assert bundle.roots == {mesh.root}
+    assert bundle.is_broken
+    assert bundle.problems == (
         "bundle: 2 PEM blocks cannot be decoded",
         "bundle: certificate 1 cannot be parsed",
         "bundle: certificate 2 cannot be parsed",
         "bundle: certificate 3 is no certificate authority",
-    ]
+    )
 
 
 def test_two_roots_of_equal_subject_are_two(mesh: Mesh) -> None:
     """They differ in their keys; in a rotation both are needed."""
     other = _root()
-    roots, problems = parse_roots(join_pem([mesh.root, other, _root(1)]), "bundle")
-    assert len(roots) == 3
-    assert problems == []
+    bundle = parse_roots(join_pem([mesh.root, other, _root(1)]), "bundle")
+    assert len(bundle.roots) == 3
+    assert bundle.problems == ()
+    assert not bundle.is_broken
 
 
 def _missing(path: Path) -> None:
@@ -127,10 +140,104 @@ def test_our_own_bundle_has_to_be_usable(
         load_anchors(tmp_path, "cluster.local")
 
 
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def _one_broken(path: Path) -> None:
+    path.write_bytes(join_pem([_root()]) + GARBAGE)
+
+
+SPOILS = [_missing, _empty, _garbage, _too_long, _too_many, _directory, _truncated, _one_broken]
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+def test_a_bundle_that_becomes_broken_keeps_its_roots(
+    mesh: Mesh, foreign: Mesh, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    """Ours or a linked one; the other is followed all the same, and the fault is said."""
+    own, linked = tmp_path / "cluster.local.pem", tmp_path / "west.example.pem"
+    for broken, whole in ((own, linked), (linked, own)):
+        own.write_bytes(join_pem([mesh.root]))
+        linked.write_bytes(join_pem([foreign.root]))
+        before = load_anchors(tmp_path, "cluster.local")
+        spoil(broken)
+        if broken is linked:
+            whole.write_bytes(join_pem([mesh.root, _root(1)]))
+        now = load_anchors(tmp_path, "cluster.local", before)
+        if spoil is _missing and broken is linked:
+            assert "west.example" not in now.roots
+            assert now.problems == ()
+            continue
+        domain = broken.name.removesuffix(".pem")
+        assert now.roots[domain] == before.roots[domain]
+        assert any("in force stay" in problem or str(broken) in problem for problem in now.problems)
+        if broken is linked:
+            assert now.roots["cluster.local"] == {mesh.root, _root(1)}
+        if broken.is_dir():
+            broken.rmdir()
+        broken.unlink(missing_ok=True)
+
+
+def test_a_whole_bundle_takes_a_root_away(mesh: Mesh, tmp_path: Path) -> None:
+    """Keeping what is broken never keeps what was removed."""
+    own = tmp_path / "cluster.local.pem"
+    own.write_bytes(join_pem([mesh.root, _root()]))
+    before = load_anchors(tmp_path, "cluster.local")
+    own.write_bytes(join_pem([_root()]))
+    now = load_anchors(tmp_path, "cluster.local", before)
+    assert now.roots["cluster.local"] == {_root()}
+    assert now != before
+
+
+def test_a_leaf_among_the_roots_is_left_out_and_breaks_nothing(mesh: Mesh, tmp_path: Path) -> None:
+    """A mistake of who wrote the bundle, but no sign of half a file."""
+    leaf = mesh.leaf(mesh.identity("shop/web"), tmp_path / "leaf").leaf
+    own = tmp_path / "cluster.local.pem"
+    own.write_bytes(join_pem([mesh.root]))
+    before = load_anchors(tmp_path, "cluster.local")
+    own.write_bytes(join_pem([_root(), leaf]))
+    now = load_anchors(tmp_path, "cluster.local", before)
+    assert now.roots["cluster.local"] == {_root()}
+    assert len(now.problems) == 1
+
+
+def test_bundles_are_of_one_version(
+    mesh: Mesh, foreign: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ConfigMap that is exchanged while it is read is read again as a whole."""
+    for version, roots in (("..v1", (mesh.root, foreign.root)), ("..v2", (_root(), _root(1)))):
+        (tmp_path / version).mkdir()
+        for name, root in zip(("cluster.local.pem", "west.example.pem"), roots, strict=True):
+            (tmp_path / version / name).write_bytes(join_pem([root]))
+    (tmp_path / "..data").symlink_to("..v1")
+    for name in ("cluster.local.pem", "west.example.pem"):
+        (tmp_path / name).symlink_to(f"..data/{name}")
+    swaps = ["..v2"]
+
+    def swap_after_reading(path: Path) -> bytes:
+        data = read_bounded(path)
+        if swaps:
+            (tmp_path / "..tmp").symlink_to(swaps.pop())
+            (tmp_path / "..tmp").rename(tmp_path / "..data")
+        return data
+
+    monkeypatch.setattr(anchors_module, "read_bounded", swap_after_reading)
+    anchors = load_anchors(tmp_path, "cluster.local")
+    assert anchors.roots == {"cluster.local": {_root()}, "west.example": {_root(1)}}
+
+
+def test_the_ends_of_authorities_are_read(mesh: Mesh, tmp_path: Path) -> None:
+    """Only of authorities: what is none is left out."""
+    leaf = mesh.leaf(mesh.identity("shop/web"), tmp_path / "leaf").leaf
+    ends = authority_ends([_root(), leaf, b"garbage"])
+    assert ends == {_root(): 1_700_000_000 + ROOT_LIFETIME.total_seconds()}
+
+
 def test_bounds_hold_at_and_past_them(mesh: Mesh, tmp_path: Path) -> None:
     """As many roots, bytes and domains as stated, and one more."""
-    roots, _ = parse_roots(join_pem(_root(number) for number in range(MAX_ROOTS)), "bundle")
-    assert len(roots) == MAX_ROOTS
+    bundle = parse_roots(join_pem(_root(number) for number in range(MAX_ROOTS)), "bundle")
+    assert len(bundle.roots) == MAX_ROOTS
     own = tmp_path / "cluster.local.pem"
     own.write_bytes(join_pem([mesh.root]).ljust(MAX_FILE_BYTES))
     for number in range(MAX_DOMAINS - 1):

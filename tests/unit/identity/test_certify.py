@@ -11,13 +11,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from core.errors import OUTCOMES, IdentityError
+from identity import certify as certify_module
 from identity.certify import Certifier
 from identity.csr import create_csr
 from identity.files import replace as replace_file
 from identity.issuer import ISSUER_LIFETIME, create_authority, read_chain
 from identity.key import create_key, read_key, write_key
-from identity.ledger import Entry, leaves_in_use, read_entries
-from identity.pem import join_pem
+from identity.ledger import Entry, append_entry, leaves_in_use, read_entries
+from identity.pem import join_pem, split_pem
 from identity.request import INVALID, REFUSALS, REFUSED, UNAVAILABLE, CertifyRequest
 from tests.authority import Mesh, mk_identity, mk_mesh
 
@@ -228,6 +229,97 @@ def test_a_new_issuer_is_taken_up_without_a_restart(own: Mesh) -> None:
         old: 2,
         own.authority.load_issuer().fingerprint: 1,
     }
+
+
+def test_an_issuer_under_a_root_that_is_not_trusted_is_not_taken(own: Mesh, tmp_path: Path) -> None:
+    """The old one goes on until the root is an anchor; said once."""
+    warnings: list[str] = []
+    certifier = Certifier(own.authority, warn=warnings.append)
+    now = time.time()
+    certifier.certify(_request(own), now)
+    old = own.authority.load_issuer().fingerprint
+    other = mk_mesh(tmp_path / "other")
+    for name in ("issuer.pem", "issuer.key"):
+        replace_file(
+            own.authority.directory / name, (other.authority.directory / name).read_bytes()
+        )
+    for _ in range(2):
+        certifier.certify(_request(own), now)
+    assert len(warnings) == 1
+    assert "does not hang" in warnings[0]
+    bundle = own.authority.anchors / "cluster.local.pem"
+    replace_file(bundle, join_pem([own.root, other.root]), mode=0o644)
+    certifier.certify(_request(own), now)
+    found, _ = leaves_in_use(own.authority.ledger, now)
+    assert found[old].leaves == 3
+    assert found[other.authority.load_issuer().fingerprint].leaves == 1
+
+
+def test_anchors_that_become_broken_keep_the_issuer_going(own: Mesh) -> None:
+    """Half a bundle is no bundle; said once, and again when it breaks again."""
+    warnings: list[str] = []
+    certifier = Certifier(own.authority, warn=warnings.append)
+    certifier.certify(_request(own), time.time())
+    bundle = own.authority.anchors / "cluster.local.pem"
+    whole = bundle.read_bytes()
+    for _ in range(2):
+        bundle.write_bytes(whole[:-40])
+        for _ in range(2):
+            certifier.certify(_request(own), time.time())
+        bundle.write_bytes(whole)
+        certifier.certify(_request(own), time.time())
+    assert len([each for each in warnings if "stay" in each]) == 2
+
+
+def test_a_leaf_of_an_issuer_exchanged_meanwhile_is_not_given_out(
+    own: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who exchanged the files and then read the ledger has seen every leaf of the old issuer."""
+    certifier = Certifier(own.authority, warn=_no_warning)
+    old = own.authority.load_issuer().fingerprint
+    bundle = own.authority.anchors / "cluster.local.pem"
+    other = mk_mesh(tmp_path / "other")
+    replace_file(bundle, join_pem([own.root, other.root]), mode=0o644)
+    exchanges = [1]
+
+    def exchange_before_entering(path: Path, entry: Entry) -> None:
+        if exchanges:
+            exchanges.pop()
+            for name in ("issuer.key", "issuer.pem"):
+                replace_file(
+                    own.authority.directory / name, (other.authority.directory / name).read_bytes()
+                )
+        append_entry(path, entry)
+
+    monkeypatch.setattr(certify_module, "append_entry", exchange_before_entering)
+    certified = certifier.certify(_request(own), time.time())
+    new = other.authority.load_issuer()
+    assert (
+        list(certified.intermediates)
+        == split_pem(other.authority.issuer_certificate.read_bytes())[0]
+    )
+    found, _ = leaves_in_use(own.authority.ledger, time.time())
+    assert {issuer: use.leaves for issuer, use in found.items()} == {old: 1, new.fingerprint: 1}
+
+
+def test_what_is_about_to_end_is_said(own: Mesh) -> None:
+    """Issuer and anchors, sixty days before; and when nothing is issued any more."""
+    certifier = Certifier(own.authority, warn=lambda message: None)
+    now = time.time()
+    assert certifier.warnings(now) == []
+    (issuer,) = read_chain(own.authority.issuer_certificate)
+    end = issuer.not_valid_after_utc.timestamp()
+    (warning,) = certifier.warnings(end - 59 * 86_400)
+    assert "the issuer ends at" in warning
+    (root,) = read_chain(own.authority.root_certificate)
+    end = root.not_valid_after_utc.timestamp()
+    over, ending = certifier.warnings(end - 1)
+    assert "the issuer ended" in over
+    assert "the trust anchor" in ending
+    (own.authority.issuer_certificate).unlink()
+    fresh = Certifier(own.authority, warn=_no_warning)
+    (warning,) = fresh.warnings(now)
+    assert warning.startswith("nothing is issued: cannot read")
 
 
 def test_a_request_hides_what_is_secret_in_it(own: Mesh) -> None:

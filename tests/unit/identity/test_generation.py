@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
 import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -51,7 +53,7 @@ def test_a_generation_knows_its_validity_and_fingerprint(mesh: Mesh, tmp_path: P
     assert generation.identity == WEB
     assert generation.server_name == WEB.name
     assert int(now - 20) == generation.not_before
-    assert int(now + 86_420) == generation.not_after
+    assert math.ceil(now + 86_420) == generation.not_after
     assert len(generation.fingerprint) == 64
     assert generation.server_context(direct=True) is generation.server_context(direct=True)
     assert generation.server_context(direct=True) is not generation.server_context(direct=False)
@@ -184,7 +186,7 @@ def _no_key(mesh: Mesh, directory: Path, issued: Issued) -> Issued:
 
 
 def _open_key(mesh: Mesh, directory: Path, issued: Issued) -> Issued:
-    (directory / "key.pem").chmod(0o640)
+    (directory / "key.pem").chmod(0o644)
     return issued
 
 
@@ -201,7 +203,7 @@ def _key_is_a_directory(mesh: Mesh, directory: Path, issued: Issued) -> Issued:
         (_encrypted_key, "of no use together"),
         (_garbage_key, "of no use together"),
         (_no_key, "cannot read"),
-        (_open_key, "mode 0640"),
+        (_open_key, "mode 0644"),
         (_key_is_a_directory, "not a regular file"),
     ],
 )
@@ -299,3 +301,67 @@ def test_building_leaks_no_descriptor(mesh: Mesh, tmp_path: Path) -> None:
         with pytest.raises(IdentityError):
             _build(mesh, tmp_path, issued, chain=wrong)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_new_anchors_keep_the_leaf_and_forget_the_peers(mesh: Mesh, tmp_path: Path) -> None:
+    """Same key, same leaf, same SNI; contexts, peers and sessions are new."""
+    other = mk_mesh(tmp_path / "other")
+    both = Anchors("cluster.local", {"cluster.local": frozenset({mesh.root, other.root})})
+    before = mesh.generation("shop/web", server_name="web.example")
+    after = before.under(both)
+    assert after.trouble == ""
+    assert (after.identity, after.server_name) == (before.identity, "web.example")
+    assert after.credential is before.credential
+    assert (after.not_before, after.not_after) == (before.not_before, before.not_after)
+    assert after.anchors is both
+    assert after.server_context(direct=False) is not before.server_context(direct=False)
+    assert after.peers is not before.peers
+    assert after.sessions is not before.sessions
+    api = other.generation("shop/api", anchors=both)
+    shake_hands(api.server_context(direct=False), after.client_context(direct=False))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(api.server_context(direct=False), before.client_context(direct=False))
+
+
+def test_anchors_count_even_when_they_do_not_vouch_for_our_leaf(mesh: Mesh, tmp_path: Path) -> None:
+    """Whom we trust does not depend on who trusts us: peers of the old root are refused."""
+    other = mk_mesh(tmp_path / "other")
+    before = mesh.generation("shop/web")
+    after = before.under(other.anchors)
+    assert "does not verify" in after.trouble
+    assert (after.not_before, after.not_after) == (before.not_before, before.not_after)
+    api, stranger = mesh.generation("shop/api"), other.generation("shop/api")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(after.server_context(direct=False), api.client_context(direct=False))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(stranger.server_context(direct=False), after.client_context(direct=False))
+
+
+def test_a_root_of_a_linked_domain_does_not_make_our_leaf_good(
+    mesh: Mesh, foreign: Mesh, tmp_path: Path
+) -> None:
+    """Our root moved to another domain's bundle vouches for nobody of ours."""
+    moved = Anchors(
+        "cluster.local",
+        {"cluster.local": frozenset({foreign.root}), "west.example": frozenset({mesh.root})},
+    )
+    assert "no anchor of cluster.local" in mesh.generation("shop/web").under(moved).trouble
+
+
+def test_a_generation_knows_when_its_issuer_and_anchors_end(mesh: Mesh) -> None:
+    """The ends are those of the certificates."""
+    web = mesh.generation("shop/web")
+    issuer = x509.load_der_x509_certificate(web.credential.chain[1])
+    root = x509.load_der_x509_certificate(mesh.root)
+    assert web.authority_not_after == issuer.not_valid_after_utc.timestamp()
+    assert web.anchor_ends == {mesh.root: root.not_valid_after_utc.timestamp()}
+
+
+def test_a_leaf_right_under_an_anchor_has_no_issuer_in_its_chain(
+    mesh: Mesh, tmp_path: Path
+) -> None:
+    """There is nothing to count down but leaf and anchor."""
+    issued = mesh.leaf(WEB, tmp_path)
+    anchors = Anchors("cluster.local", {"cluster.local": frozenset({issued.intermediates[0]})})
+    web = _build(mesh, tmp_path, issued, chain=(issued.leaf,), anchors=anchors)
+    assert web.authority_not_after == 0.0

@@ -12,8 +12,8 @@ def _peer(number: int) -> Peer:
     return Peer(WEB, frozenset({WEB}), "cluster.local", float(number))
 
 
-def test_peers_are_kept_up_to_the_bound_and_the_oldest_goes() -> None:
-    """At the bound all are there; one more costs the oldest its place."""
+def test_peers_are_kept_up_to_the_bound_and_who_stays_away_goes() -> None:
+    """At the bound all are there; one more costs the place of who came longest ago."""
     peers = PeerCache()
     for number in range(MAX_PEERS):
         peers.put(b"%d" % number, _peer(number))
@@ -21,8 +21,9 @@ def test_peers_are_kept_up_to_the_bound_and_the_oldest_goes() -> None:
     assert peers.get(b"0") == _peer(0)
     peers.put(b"one more", _peer(1))
     assert len(peers) == MAX_PEERS
-    assert peers.get(b"0") is None
-    assert peers.get(b"1") == _peer(1)
+    assert peers.get(b"0") == _peer(0)
+    assert peers.get(b"1") is None
+    assert peers.get(b"2") == _peer(2)
 
 
 def test_a_peer_verified_anew_is_the_newest() -> None:
