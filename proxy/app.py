@@ -27,6 +27,7 @@ from proxy.inbound.server import InboundServer
 from proxy.net.capture import Capture
 from proxy.net.connector import Connector
 from proxy.net.listener import Accepted, Admission, Listener, bind_all
+from proxy.net.poller import Poller
 from proxy.net.sockopt import TcpOptions
 from proxy.outbound.server import OutboundServer
 from proxy.providers import DiscoveryProvider, IdentityProvider, PolicyProvider, ReadinessSource
@@ -133,12 +134,14 @@ class Sidecar:
             status = await self._drained(runtime, inbound, outbound)
             admin.close()
             await runtime.cancel()
+        runtime.poller.close()
         return status
 
     def _runtime(self, loop: asyncio.AbstractEventLoop, tasks: asyncio.TaskGroup) -> Runtime:
         config = self._config
         return Runtime(
             loop=loop,
+            poller=Poller(loop),
             tasks=tasks,
             clock=self._clock,
             drain=self._drain,

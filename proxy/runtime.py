@@ -21,6 +21,7 @@ from proxy.net.capture import Capture
 from proxy.net.connection import Connection
 from proxy.net.connector import Connector
 from proxy.net.listener import Admission
+from proxy.net.poller import Poller
 from proxy.telemetry.log import Logger
 from proxy.telemetry.metric import Metrics
 
@@ -41,6 +42,7 @@ class Runtime:
     """The shared parts of a running sidecar."""
 
     loop: asyncio.AbstractEventLoop
+    poller: Poller
     tasks: asyncio.TaskGroup
     clock: Clock
     drain: Drain

@@ -57,7 +57,7 @@ class AdminServer:
         Otherwise whoever holds idle connections would keep the kubelet's probes out.
         """
         inbox = Inbox(self._runtime.loop)
-        stream = Stream(self._runtime.loop, sock, inbox)
+        stream = Stream(self._runtime.poller, sock, inbox)
         inbox.stream = stream
         if len(self._open) >= MAX_CONNECTIONS:
             self._drop(next(iter(self._open)))

@@ -75,7 +75,7 @@ class Greetings:
             # Whether the application can be reached is for the connection itself to find out.
             return None
         heard = Inbox(runtime.loop)
-        stream = Stream(runtime.loop, sock, heard)
+        stream = Stream(runtime.poller, sock, heard)
         heard.stream = stream
         stream.resume()
         news = asyncio.Event()

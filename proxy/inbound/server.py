@@ -111,7 +111,7 @@ class InboundServer:
     async def _serve(self, sock: socket.socket, ip: str) -> None:
         runtime = self._runtime
         inbox = Inbox(runtime.loop)
-        stream = Stream(runtime.loop, sock, inbox)
+        stream = Stream(runtime.poller, sock, inbox)
         inbox.stream = stream
         handed_over = False
         target: Address | None = None
@@ -238,7 +238,7 @@ class InboundServer:
             began = runtime.clock.monotonic()
             sock = await runtime.connector.connect(target, runtime.limits.inbound_connect_s)
             self._connect_seconds.observe(runtime.clock.monotonic() - began)
-            far = Stream(runtime.loop, sock, inbox)
+            far = Stream(runtime.poller, sock, inbox)
         else:
             far = greeted.stream
         about = Admitted(client, target, verdict.server, verdict.authorization, counted)

@@ -6,20 +6,23 @@ What the kernel does not take waits in the stream's backlog; whoever writes look
 ``congested`` afterwards and stops reading the other side, which bounds the backlog by what one
 read can bring.
 
-Rules that this file keeps, each run into before: a descriptor is removed from the loop before
-it is closed (uvloop otherwise leaks it and sends no FIN); a callback never raises (uvloop would
-call it for ever); after the peer's end nothing is read (the loop would spin).
+Rules that this file keeps, each run into before: a descriptor is no longer watched before it is
+closed; a callback never raises (it would be called for ever); after the peer's end nothing is
+read (the loop would spin); a peer's reset is noticed while reading is held back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 import struct
 from typing import Final, Protocol, final
 
 from core.errors import HandshakeError, MeshError, TruncatedError, UnreachableError
+from proxy.net.poller import ENDED, GONE, READ, WRITE, Poller
 from proxy.wire.tls import Buffer, TlsEngine
 
 READ_BYTES: Final = 65_536
@@ -33,6 +36,7 @@ _PLAIN_BYTES: Final = READ_BYTES + 32_768
 
 _WIRE: Final = memoryview(bytearray(READ_BYTES))
 _PLAIN: Final = memoryview(bytearray(_PLAIN_BYTES))
+_UNWATCHED: Final = -1
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -86,7 +90,8 @@ class Stream:
         "_engine",
         "_fd",
         "_handshake",
-        "_loop",
+        "_mask",
+        "_poller",
         "_reading",
         "_sink",
         "_sock",
@@ -97,8 +102,9 @@ class Stream:
         "ended_out",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, sink: Sink) -> None:
-        self._loop = loop
+    def __init__(self, poller: Poller, sock: socket.socket, sink: Sink) -> None:
+        self._poller = poller
+        self._mask = _UNWATCHED
         self._sock = sock
         self._fd = sock.fileno()
         self._sink = sink
@@ -146,13 +152,46 @@ class Stream:
         if self._reading or self.ended_in or self.closed:
             return
         self._reading = True
-        self._loop.add_reader(self._fd, self._readable)
+        self._watch()
 
     def pause(self) -> None:
         """Stop reading; the kernel's buffer fills and TCP slows the peer."""
         if self._reading:
             self._reading = False
-            self._loop.remove_reader(self._fd)
+            self._watch()
+
+    def _watch(self) -> None:
+        """Tell the poller what we wait for now."""
+        wanted = (READ if self._reading else 0) | (0 if self._backlog is None else WRITE)
+        if self._mask == _UNWATCHED:
+            self._poller.watch(self._fd, self, wanted)
+        elif self._mask != wanted:
+            self._poller.change(self._fd, wanted)
+        self._mask = wanted
+
+    def _unwatch(self) -> None:
+        if self._mask != _UNWATCHED:
+            self._mask = _UNWATCHED
+            self._poller.forget(self._fd)
+
+    def on_ready(self, events: int) -> None:
+        """Write what waits, read what came, or learn that the peer is gone."""
+        if events & WRITE and self._backlog is not None:
+            self._writable()
+        if self.closed:
+            return
+        if self._reading:
+            if events & (READ | GONE | ENDED):
+                self._readable()
+        elif events & GONE:
+            self.abort(self._pending_error())
+        elif events & ENDED:
+            # It would be told for ever; what the peer sent before waits until it is read.
+            self._unwatch()
+
+    def _pending_error(self) -> OSError:
+        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return OSError(code or errno.ECONNRESET, os.strerror(code or errno.ECONNRESET))
 
     def _readable(self) -> None:
         try:
@@ -229,7 +268,7 @@ class Stream:
         self._engine = engine
         # What came before was for TLS itself, as early is, and is nobody's payload.
         self.bytes_in = 0
-        self._handshake = self._loop.create_future()
+        self._handshake = self._poller.loop.create_future()
         try:
             if early:
                 engine.feed(early)
@@ -315,20 +354,19 @@ class Stream:
             return
         if sent < len(data):
             self._backlog = bytearray(memoryview(data)[sent:])
-            self._loop.add_writer(self._fd, self._writable)
+            self._watch()
 
     def _writable(self) -> None:
         try:
             backlog = self._backlog
             if backlog is None:
-                self._loop.remove_writer(self._fd)
                 return
             sent = self._sock.send(backlog)
             if sent < len(backlog):
                 del backlog[:sent]
                 return
             self._backlog = None
-            self._loop.remove_writer(self._fd)
+            self._watch()
             if self._end_pending:
                 self._end_pending = False
                 self._shut()
@@ -365,10 +403,9 @@ class Stream:
         if self.closed:
             return
         self.closed = True
-        self.pause()
-        if self._backlog is not None:
-            self._backlog = None
-            self._loop.remove_writer(self._fd)
+        self._reading = False
+        self._backlog = None
+        self._unwatch()
         self._sock.close()
         waiter = self._handshake
         if waiter is not None and not waiter.done():

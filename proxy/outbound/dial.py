@@ -79,7 +79,7 @@ async def _dial(runtime: Runtime, endpoint: Endpoint) -> Dialled:
     started = runtime.clock.monotonic()
     sock = await runtime.connector.connect(wire, limit)
     inbox = Inbox(runtime.loop)
-    stream = Stream(runtime.loop, sock, inbox)
+    stream = Stream(runtime.poller, sock, inbox)
     inbox.stream = stream
     if reason:
         return Dialled(stream, inbox, endpoint, None, reason)

@@ -77,7 +77,7 @@ class OutboundServer:
     async def _serve(self, sock: socket.socket, ip: str) -> None:
         runtime = self._runtime
         inbox = Inbox(runtime.loop)
-        stream = Stream(runtime.loop, sock, inbox)
+        stream = Stream(runtime.poller, sock, inbox)
         inbox.stream = stream
         handed_over = False
         destination: Address | None = None
