@@ -8,6 +8,7 @@ shows it. No I/O here; this module is compiled.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final, final
@@ -31,11 +32,19 @@ SHOWN: Final = 3
 """How many names or networks a sentence lists before it says how many more there are."""
 
 _V6: Final = 1 << 128
+_OCTET: Final = r"(0|[1-9][0-9]{0,2})"
+_V4: Final = re.compile(rf"{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}", re.ASCII)
 
 
 @lru_cache(maxsize=4096)
 def address_number(text: str) -> int:
     """Return an address as the number networks are compared with; ``NO_ADDRESS`` for none."""
+    found = _V4.fullmatch(text)
+    if found is not None:
+        # A third of what the general way costs, and every new client comes by here.
+        one, two, three, four = found.groups()
+        number = int(one) << 24 | int(two) << 16 | int(three) << 8 | int(four)
+        return number if max(int(one), int(two), int(three), int(four)) < 256 else NO_ADDRESS
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
