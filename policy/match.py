@@ -293,8 +293,7 @@ class _Paths:
         elif self.is_linkerd:
             # A prefix that is the whole path has as many characters as the path itself.
             whole = "" if path == "/" else path
-            if not whole.endswith("/"):
-                best = _better(best, _first(self.prefix.get(whole), request))
+            best = _better(best, _first(self.prefix.get(whole), request))
         return _first(self.pathless, request) if best is None else best
 
     def _find_prefix(self, request: Request) -> Alternative | None:

@@ -294,21 +294,30 @@ PROFILE = settings(deadline=None, max_examples=60, suppress_health_check=[Health
 
 
 @PROFILE
-@given(DEFAULTS, OBJECTS, st.randoms(use_true_random=False), st.data())
+@given(DEFAULTS, OBJECTS, OBJECTS, st.randoms(use_true_random=False), st.data())
 def test_arrival_order_does_not_matter(
-    default: str, objects: list[Manifest], random: Any, data: st.DataObject
+    default: str,
+    objects: list[Manifest],
+    earlier: list[Manifest],
+    random: Any,
+    data: st.DataObject,
 ) -> None:
-    """All at once, or one at a time in any order with detours: the same policies."""
+    """All at once, or one at a time in any order with detours: the same policies.
+
+    What was there before, under the same names or others, leaves no trace.
+    """
     resources = parse(mk_pod(default), *objects)
     shuffled = list(resources)
     random.shuffle(shuffled)
-    slow = Mesh()
+    slow = build(*parse(*earlier))
     watches = [slow.inbound(POD, port, 0.0) for port in PORTS]
     for resource in shuffled:
         slow.change([resource], ())
         if data.draw(st.booleans()):
             slow.change((), [resource.meta.key])
             slow.change([resource], ())
+    kept = {each.meta.key for each in resources}
+    slow.change((), [each.meta.key for each in parse(*earlier) if each.meta.key not in kept])
     assert [each.current for each in watches] == policies_of(build(*resources))
 
 

@@ -102,10 +102,10 @@ def test_authentication_admits_whom_it_names(
     authentication: Authentication, client: Client, is_allowed: bool
 ) -> None:
     """TLS clauses follow linkerd2-proxy's authz rules, URIs match only exactly."""
-    policy = ServerPolicy(
-        metadata=SERVER, authorizations=(mk_authorization("one", authentication),)
-    )
-    assert isinstance(decide_connection(policy, client), Permit) is is_allowed
+    for networks in ((), (mk_network("10.0.0.0/8"),)):
+        one = mk_authorization("one", authentication, *networks)
+        policy = ServerPolicy(metadata=SERVER, authorizations=(one,))
+        assert isinstance(decide_connection(policy, client), Permit) is is_allowed
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,12 @@ def test_the_first_that_admits_is_named() -> None:
     """Labels carry the first match; localhost is tried last."""
     policy = ServerPolicy(
         metadata=SERVER,
-        authorizations=(mk_authorization("p1", ONLY_CLI), mk_authorization("p2", ANY_IDENTITY)),
+        authorizations=(
+            mk_authorization("p1", ONLY_CLI),
+            mk_authorization("p2", ANY_IDENTITY),
+            mk_authorization("p3", ONLY_CLI),
+            mk_authorization("p4", ANY_IDENTITY),
+        ),
     )
     named = {}
     for client in (MESHED, STRANGER, INSIDE):
@@ -186,6 +191,18 @@ def test_a_refusal_names_each_attempt_and_its_first_failed_clause() -> None:
         ("localhost", Clause.NETWORK),
         ("web", Clause.REFERENCE),
     ]
+
+
+def test_each_refused_client_is_told_of_its_own_failures() -> None:
+    """What one client failed is not said of the next."""
+    ten = mk_authorization("ten", ONLY_CLI, mk_network("10.0.0.0/8"))
+    policy = ServerPolicy(metadata=SERVER, authorizations=(ten,))
+    clauses = []
+    for client in (STRANGER, Client("192.0.2.1", ClientTls.MESH, OTHER), PLAIN, STRANGER):
+        verdict = decide_connection(policy, client)
+        assert isinstance(verdict, Refusal)
+        clauses.append(verdict.attempts[0].clause)
+    assert clauses == [Clause.IDENTITY, Clause.NETWORK, Clause.TLS, Clause.IDENTITY]
 
 
 def test_a_denial_beats_every_authorization_but_the_pods_own_calls() -> None:

@@ -186,6 +186,29 @@ def test_who_has_no_sidecar_is_told_to_get_one() -> None:
     assert "let the caller have a sidecar and an identity" in [each.text for each in told.remedies]
 
 
+def test_the_nearest_authorization_is_the_one_to_widen() -> None:
+    """One clause to change before two, whatever their order."""
+    far, near = (
+        replace(ROUTE.authorizations[0], metadata=mk_policy(name), networks=networks)
+        for name, networks in (
+            ("far", (NetworkMatch(ip_network("192.0.2.0/24")),)),
+            ("near", EVERYWHERE),
+        )
+    )
+    for order in ((far, near), (near, far)):
+        policy = replace(POLICY, routes=(replace(ROUTE, authorizations=order, void=()),))
+        told = explain_request(policy, CLIENT, Request("POST", "/orders"))
+        assert [each.text for each in told.remedies] == [
+            f"add {WEB} to the identities of AuthorizationPolicy shop/near"
+        ]
+    both = replace(POLICY, routes=(replace(ROUTE, authorizations=(far,), void=()),))
+    told = explain_request(both, CLIENT, Request("POST", "/orders"))
+    name = "AuthorizationPolicy shop/far"
+    assert [each.text for each in told.remedies] == [
+        f"add {WEB} to the identities of {name} and add 10.9.3.4 to the networks of {name}"
+    ]
+
+
 def test_a_request_to_a_port_of_bytes_is_its_connection() -> None:
     """The connection is decided; there is no route to speak of."""
     policy = replace(POLICY, protocol=Protocol.OPAQUE, routes=())

@@ -56,6 +56,13 @@ def test_each_identity_has_its_own_bucket_and_the_nameless_share_one() -> None:
     assert scopes(state, *calls) == [None, None, OWN, None, OWN, None]
 
 
+def test_a_bucket_outlives_the_turn_of_the_second() -> None:
+    """Whoever was counted just before it is still known just after, and forgotten in time."""
+    state = RateState(RateLimit(metadata=META, identity=1))
+    calls = ((ONE, 10.0), (TWO, 10.9), (TWO, 11.05), (TWO, 11.95), (TWO, 12.5), (TWO, 14.0))
+    assert scopes(state, *calls) == [None, None, OWN, None, OWN, None]
+
+
 def test_an_override_is_shared_and_skips_the_own_bucket() -> None:
     """The named clients share their rate; others keep the per-identity one."""
     limit = RateLimit(
