@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 
 import click
 import uvloop
@@ -31,12 +32,16 @@ from proxy.net.capture import RedirectCapture
 from proxy.providers import IdentityProvider
 from proxy.telemetry.log import Logger, make_logger
 
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 Service = tuple[str, Callable[[], Awaitable[None]]]
 
 
 @click.command()
 def command() -> None:
     """Run the sidecar; its settings are in the environment, names begin with PILLION_."""
+    for each in _ENDING:
+        # Until there is something to drain, there is nothing to lose.
+        signal.signal(each, lambda *_: sys.exit(0))
     config = read_config(os.environ)
     log = make_logger(config.log_level, config.log_format, colors=config.log_colors)
     if config.ignored:
@@ -125,6 +130,24 @@ def _identity_source(
     return renewal, [("identity", renewal.run)]
 
 
+def _obey(sidecar: Sidecar, log: Logger) -> None:
+    """Let the first signal to end begin the drain, and the second end it."""
+    loop = asyncio.get_running_loop()
+    seen: list[str] = []
+
+    def obey(name: str) -> None:
+        seen.append(name)
+        if len(seen) == 1:
+            log.info("asked to end", signal=name)
+            sidecar.stop()
+        else:
+            log.warning("asked to end at once", signal=name)
+            sidecar.cut()
+
+    for each in _ENDING:
+        loop.add_signal_handler(each, obey, each.name)
+
+
 def _build() -> Labels:
     # Reading an installation's version loads what a sidecar nobody scrapes can do without.
     from cli.version import build_labels  # noqa: PLC0415
@@ -161,9 +184,7 @@ async def _serve(
         log,
         clock,
     )
-    loop = asyncio.get_running_loop()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, sidecar.stop)
+    _obey(sidecar, log)
     try:
         return await sidecar.run()
     finally:

@@ -15,11 +15,12 @@ from typing import final
 class Drain:
     """Counts work in flight and tells it when to come to an end."""
 
-    __slots__ = ("_empty", "_in_flight", "_listeners", "_started")
+    __slots__ = ("_empty", "_given_up", "_in_flight", "_listeners", "_started")
 
     def __init__(self) -> None:
         self._in_flight = 0
         self._started = False
+        self._given_up = False
         self._listeners: list[Callable[[], None]] = []
         self._empty: asyncio.Event | None = None
 
@@ -59,14 +60,22 @@ class Drain:
         for listener in listeners:
             listener()
 
+    def give_up(self) -> None:
+        """Wait no longer: what is in flight now will not be finished."""
+        self._given_up = True
+        if self._empty is not None:
+            self._empty.set()
+
     async def drained(self, deadline_s: float) -> bool:
-        """Wait until nothing is in flight; False when ``deadline_s`` seconds were not enough."""
-        if self._in_flight == 0:
-            return True
-        self._empty = asyncio.Event()
-        try:
-            async with asyncio.timeout(deadline_s):
-                await self._empty.wait()
-        except TimeoutError:
-            return False
-        return True
+        """Wait until nothing is in flight; False when ``deadline_s`` seconds were not enough.
+
+        False too once the wait was given up.
+        """
+        if self._in_flight and not self._given_up:
+            self._empty = asyncio.Event()
+            try:
+                async with asyncio.timeout(deadline_s):
+                    await self._empty.wait()
+            except TimeoutError:
+                return False
+        return self._in_flight == 0

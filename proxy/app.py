@@ -102,6 +102,11 @@ class Sidecar:
         self._stop.set()
         self._news.set()
 
+    def cut(self) -> None:
+        """End now, whatever is open: ``run`` returns with the status of a missed deadline."""
+        self._drain.give_up()
+        self.stop()
+
     async def run(self) -> int:
         """Serve until stopped; returns the exit status: 0 drained, 3 the deadline was hit."""
         loop = asyncio.get_running_loop()
@@ -129,6 +134,7 @@ class Sidecar:
                     outbound=str(outbound.address),
                     admin=str(admin.address),
                     identity=self._identity_text(),
+                    drain_s=self._config.grace_period_s,
                 )
                 await self._stop.wait()
             status = await self._drained(runtime, inbound, outbound)
@@ -237,17 +243,23 @@ class Sidecar:
 
     async def _drained(self, runtime: Runtime, inbound: Listener, outbound: Listener) -> int:
         """Take no more inbound connections, let the open ones end, cut what is left."""
-        deadline = self._config.grace_period_s
+        deadline, began = self._config.grace_period_s, self._clock.monotonic()
         self._log.info("draining", open=self._drain.in_flight, deadline_s=deadline)
         self._drain.start()
-        inbound.finish()
+        await inbound.finish()
         # The application may still have to call somebody to finish what it does.
         drained = await self._drain.drained(deadline)
         outbound.close()
-        left = tuple(runtime.connections)
-        for connection in left:
+        left = self._drain.in_flight
+        for connection in tuple(runtime.connections):
             connection.relay.cut(DrainingError("the deadline for draining has passed"))
-        self._log.info("drained" if drained else "drain deadline hit", cut=len(left))
+        seconds = round(self._clock.monotonic() - began, 3)
+        if drained:
+            self._log.info("drained", seconds=seconds)
+        elif seconds < deadline:
+            self._log.warning("drain given up", seconds=seconds, cut=left)
+        else:
+            self._log.warning("drain deadline hit", seconds=seconds, cut=left)
         return EXIT_DRAINED if drained else EXIT_DEADLINE
 
     async def _supervise(self, name: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -14,9 +14,11 @@ from typing import Final, Protocol, final
 
 from core.errors import ConfigError
 from discovery.model import Address
-from proxy.net.sockopt import TcpOptions, apply_options
+from proxy.net.sockopt import TcpOptions, apply_options, drop_new_handshakes
 
 BACKLOG: Final = 4096
+HANDSHAKE_S: Final = 0.05
+"""How long a handshake that has begun is waited for at the end: half of 100 ms' round trip."""
 _ACCEPTS_A_TURN: Final = 64
 """So that one burst of connections does not hold up those that are open."""
 _PAUSE_MIN_S: Final = 0.05
@@ -110,8 +112,15 @@ class Listener:
         self._accepting = True
         self._loop.add_reader(self._sock.fileno(), self._readable)
 
-    def finish(self) -> None:
-        """Take all who already wait in the kernel's queue, within admission, then close."""
+    async def finish(self) -> None:
+        """Take all whose handshake has begun, within admission, then close.
+
+        Closing alone would reset clients that are connected as far as they know: those in the
+        kernel's queue, and those whose last segment of the handshake is on its way.
+        """
+        if self._accepting:
+            drop_new_handshakes(self._sock)
+            await asyncio.sleep(HANDSHAKE_S)
         while self._accepting and self._readable():
             pass
         self.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import socket
 import struct
 from dataclasses import dataclass
@@ -12,6 +14,15 @@ _TCP_USER_TIMEOUT: Final = 18
 _TCP_INFO_BYTES: Final = 72
 _TCP_INFO_RTT: Final = 68
 """Where tcpi_rtt lies in them, in microseconds (linux/tcp.h)."""
+_SO_ATTACH_FILTER: Final = 26
+"""asm-generic/socket.h; any process may filter what its own socket gets."""
+_INSTRUCTION: Final = struct.Struct("HBBI")
+_NO_SYN: Final = b"".join(
+    # Load the byte of TCP flags (RFC 9293, 3.1); if SYN is among them drop the segment, else take.
+    _INSTRUCTION.pack(*each)
+    for each in ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+)
+"""A classic BPF program, as socket filters take it (linux/filter.h)."""
 
 
 @final
@@ -39,6 +50,19 @@ def apply_options(sock: socket.socket, options: TcpOptions) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, options.keepalive_s)
     if options.user_timeout_ms:
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, options.user_timeout_ms)
+
+
+def drop_new_handshakes(sock: socket.socket) -> None:
+    """Let a listening socket finish handshakes that have begun, and begin no others.
+
+    A new client's SYN is dropped; it will be sent again in a second (RFC 6298, 2.1). Where the
+    system takes no filters, nothing happens.
+    """
+    with contextlib.suppress(OSError):
+        program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
+        count = len(_NO_SYN) // _INSTRUCTION.size
+        fprog = struct.pack("HP", count, ctypes.addressof(program))
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
 
 
 def round_trip_s(sock: socket.socket) -> float:

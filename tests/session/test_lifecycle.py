@@ -66,8 +66,9 @@ async def test_open_connections_end_in_order_before_the_exit(api: Generation) ->
         assert await reader.readexactly(3) == b"one"
         running.sidecar.stop()
         await running.until_event("draining")
-        with pytest.raises(ConnectionRefusedError):
-            connect(inbound)
+        async with asyncio.timeout(10):
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(inbound.ip, inbound.port)
         writer.write(b"two")
         assert await reader.readexactly(3) == b"two"
         assert not running.task.done()
@@ -95,6 +96,55 @@ async def test_at_the_deadline_what_is_left_is_cut(api: Generation) -> None:
         assert 0.1 <= time.monotonic() - started < 1.0
         writer.close()
         assert running.events("drain deadline hit")[0]["cut"] == 1
+
+
+async def test_a_second_order_ends_at_once(api: Generation) -> None:
+    """Whatever is open is cut, as at the deadline, and the exit status says so."""
+    async with serve(echo) as app, run_server(api, app, SHUTDOWN_GRACE_PERIOD="1h") as running:
+        inbound = running.config.inbound_listen
+        reader, writer = await asyncio.open_connection(inbound.ip, inbound.port)
+        writer.write(b"one")
+        assert await reader.readexactly(3) == b"one"
+        running.sidecar.stop()
+        await running.until_event("draining")
+        running.sidecar.cut()
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        assert await ended(running) == 3
+        writer.close()
+        assert running.events("drain given up")[0]["cut"] == 1
+
+
+async def test_an_order_to_end_at_once_needs_no_first(api: Generation) -> None:
+    """Nothing open: nothing is lost, and the status is that of a drained exit."""
+    async with serve(echo) as app, run_server(api, app) as running:
+        running.sidecar.cut()
+        assert await ended(running) == 0
+
+
+async def test_a_handshake_that_has_begun_is_finished_and_no_other_begins(
+    api: Generation,
+) -> None:
+    """Who connects meanwhile gets no answer yet, and is then refused; nobody is reset."""
+    async with serve(echo) as app, run_server(api, app) as running:
+        inbound = running.config.inbound_listen
+        early = connect(inbound)
+        running.sidecar.stop()
+        await running.until_event("draining")
+        late = socket.socket()
+        late.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            late.connect((inbound.ip, inbound.port))
+        early.sendall(b"ping")
+        early.shutdown(socket.SHUT_WR)
+        assert await read_all(early) == b"ping"
+        with pytest.raises(ConnectionRefusedError):
+            async with asyncio.timeout(10):
+                await asyncio.get_running_loop().sock_connect(late, (inbound.ip, inbound.port))
+                await asyncio.get_running_loop().sock_recv(late, 1)
+        for sock in (early, late):
+            sock.close()
+        assert await ended(running) == 0
 
 
 async def test_a_dial_does_not_outlive_the_deadline(web: Generation) -> None:

@@ -58,6 +58,20 @@ async def test_the_last_ticket_ends_the_wait() -> None:
     assert waiting.result()
 
 
+async def test_giving_up_ends_the_wait() -> None:
+    """Before it begins, or while it lasts; what is in flight stays unfinished."""
+    drain = Drain()
+    drain.enter()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        waiting = group.create_task(drain.drained(60))
+        await asyncio.sleep(0)
+        drain.give_up()
+    assert not waiting.result()
+    assert not await drain.drained(60)
+    drain.leave()
+    assert await drain.drained(60)
+
+
 async def test_a_ticket_that_is_kept_meets_the_deadline() -> None:
     """The wait is bounded and says so."""
     drain = Drain()
