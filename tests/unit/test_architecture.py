@@ -8,6 +8,8 @@ import runpy
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -124,19 +126,51 @@ def test_no_file_names_a_place_on_somebody_s_machine() -> None:
 
 
 def test_what_is_imported_is_declared() -> None:
-    """The installed code uses its declared dependencies, not what happens to be there."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {canonicalize_name(Requirement(each).name) for each in project["dependencies"]}
-    owners = importlib.metadata.packages_distributions()
-    strangers = {
-        f"{name}: {top}"
-        for name, text in modules().items()
+    """The code uses its declared dependencies, not what happens to be there.
+
+    What is installed has the project's own; tests, bench and tools those of the groups as well.
+    """
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    runtime: list[str] = pyproject["project"]["dependencies"]
+    groups = [each for group in pyproject["dependency-groups"].values() for each in group]
+    everything = [*runtime, *(each for each in groups if isinstance(each, str))]
+    strangers = [
+        f"{path}: {top}"
+        for path, text in python_files().items()
+        for top in _strangers(
+            text, runtime if path.partition("/")[0] in house.PACKAGES else everything
+        )
+    ]
+    assert strangers == []
+
+
+@cache
+def _owners() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
+
+
+def _strangers(text: str, requirements: list[str]) -> set[str]:
+    declared = {canonicalize_name(Requirement(each).name) for each in requirements}
+    return {
+        top
         for top in house.tops_of(text)
-        if top not in house.PACKAGES
+        if top not in OWN_TREES
         and top not in sys.stdlib_module_names
-        and not declared & {canonicalize_name(owner) for owner in owners.get(top, [])}
+        and not declared & {canonicalize_name(owner) for owner in _owners().get(top, [])}
     }
-    assert strangers == set()
+
+
+def test_what_packages_hold_is_in_the_wheel() -> None:
+    """Files that are not modules reach a user only when they are declared."""
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = [each.rpartition("/")[2] for each in data["package-data"]["*"]]
+    left_out = [
+        path
+        for path in tracked()
+        if path.partition("/")[0] in house.PACKAGES
+        and not any(fnmatch(path, pattern) for pattern in ("*.py", "*.pyi", *patterns))
+    ]
+    assert left_out == []
 
 
 @pytest.mark.parametrize("lock", ["runtime", "dev", "tools"])

@@ -19,6 +19,7 @@ from core.watch import T, Watch
 from discovery.model import Address, Target
 from policy.model import Protocol, ServerPolicy
 from policy.route import InvalidFilter
+from proxy.providers import DiscoveryProvider, PolicyProvider, ReadinessSource
 from tests.support import manifests
 
 WAIT_S = 10.0
@@ -62,6 +63,18 @@ async def until(watch: Watch[T], holds: Callable[[T], bool]) -> T:
         while not holds(watch.current):
             await watch.changed(watch.version)
     return watch.current
+
+
+def test_it_is_what_the_data_plane_asks_for(tmp_path: Path) -> None:
+    """By type: policy, discovery and readiness, each answering before anything was read."""
+    control = EmbeddedControl(str(tmp_path), "shop", "web", SystemClock())
+    policies: PolicyProvider = control
+    discovery: DiscoveryProvider = control
+    readiness: ReadinessSource = control
+    assert "has not been read yet" in policies.inbound(80).current.invalid
+    assert policies.outbound(Address("10.2.0.1", 80)).current is not None
+    assert discovery.endpoints(Target("api.shop", 80)).current.exists is False
+    assert readiness.unready.current
 
 
 async def test_everything_is_in_force_when_start_returns(tmp_path: Path) -> None:

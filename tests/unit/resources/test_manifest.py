@@ -6,10 +6,13 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from resources.kind import ObjectKey, Owner
 from resources.manifest import Manifest, parse_manifest
 from resources.namespace import Namespace
+from resources.registry import KINDS
 from resources.service_account import ServiceAccount
 
 
@@ -163,3 +166,37 @@ def test_a_file_that_is_cut_short_is_unreadable() -> None:
     assert manifest.documents == ()
     assert manifest.unreadable is not None
     assert manifest.unreadable.line == 6
+
+
+_FIELDS = (
+    *("spec", "status", "metadata", "data", "name", "namespace", "labels", "annotations", "ports"),
+    *("port", "containers", "containerPort", "podIP", "podIPs", "ip", "selector", "matchLabels"),
+    *("endpoints", "addresses", "addressType", "conditions", "type", "targetRef", "kind", "group"),
+    *("rules", "matches", "path", "value", "parentRefs", "backendRefs", "filters", "identities"),
+    *("podSelector", "proxyProtocol", "requiredAuthenticationRefs", "networks", "cidr", "except"),
+)
+_anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-1, 70_000)
+    | st.sampled_from(["", "a", "A b", "10.0.0.1", "IPv4", "Service", "0.0.0.0/0", "HTTP/1", "*"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_FIELDS), inner, max_size=5)
+    ),
+    max_leaves=25,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(sorted(KINDS)), st.dictionaries(st.sampled_from(_FIELDS), _anything, max_size=5)
+)
+def test_whatever_a_document_holds_it_is_used_or_its_mistakes_are_told(
+    kind: tuple[str, str], fields: dict[str, object]
+) -> None:
+    """No kind's reading ends in anything else."""
+    group, name = kind
+    version = min(KINDS[kind].versions)
+    head = {"apiVersion": f"{group}/{version}" if group else version, "kind": name}
+    (document,) = parse(json.dumps({"metadata": {"name": "a"}, **fields, **head})).documents
+    assert (document.resource is None) is bool(document.problems)
