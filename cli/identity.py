@@ -14,7 +14,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from cli.authority import authority_option
 from cli.output import Form, output_option, write
+from cli.rotate import rotate
 from control.bootstrap import write_material
 from control.dev_issuer import SWITCH, open_dev_issuer
 from control.issuer_client import IssuerClient
@@ -55,17 +57,6 @@ def _duration(_: click.Context, __: click.Parameter, value: str | None) -> float
         raise click.BadParameter(str(error)) from error
 
 
-def _authority_option(command: Command) -> Command:
-    return click.option(
-        "--authority",
-        "directory",
-        type=click.Path(path_type=Path, file_okay=False),
-        default="authority",
-        show_default=True,
-        help="The authority's directory.",
-    )(command)
-
-
 def _socket_option(command: Command) -> Command:
     return click.option(
         "--socket",
@@ -78,11 +69,14 @@ def _socket_option(command: Command) -> Command:
 
 @click.group()
 def command() -> None:
-    """Identities of a trust domain: make the authority, issue, look."""
+    """Identities of a trust domain: make the authority, issue, look, rotate."""
+
+
+command.add_command(rotate)
 
 
 @command.command()
-@_authority_option
+@authority_option
 @click.option("--trust-domain", default=DEFAULT_TRUST_DOMAIN, show_default=True)
 @click.option("--control-namespace", default=DEFAULT_CONTROL_NAMESPACE, show_default=True)
 def init(*, directory: Path, trust_domain: str, control_namespace: str) -> None:
@@ -100,7 +94,7 @@ def init(*, directory: Path, trust_domain: str, control_namespace: str) -> None:
 
 
 @command.command()
-@_authority_option
+@authority_option
 @_socket_option
 @click.option("--lifetime", default="24h", show_default=True, callback=_duration)
 @click.option("--skew", default="20s", show_default=True, callback=_duration)
@@ -151,7 +145,7 @@ async def _remind(certifier: Certifier, clock: Clock) -> None:
 
 @command.command()
 @click.argument("who", required=False)
-@_authority_option
+@authority_option
 @_socket_option
 @click.option("--token", "token_for", metavar="WHO", help="Print WHO's token instead of a leaf.")
 @click.option(

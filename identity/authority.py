@@ -6,6 +6,7 @@ issuer.pem issuer.key            the issuer, with intermediates and without the 
 anchors/<trust domain>.pem       what workloads trust
 token-secret                     what workload tokens are made under
 ledger.jsonl                     every leaf issued
+rotation/ retired/               while roots are exchanged, and afterwards (identity.rotate)
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final, final
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from core.errors import IdentityError
 from identity.anchors import Anchors, load_anchors
+from identity.csr import MAX_COMMON_NAME
 from identity.files import make_directory, read_bounded, read_private, write_new
 from identity.issuer import (
     DEFAULT_LIFETIME,
@@ -159,19 +163,8 @@ def init_authority(
             raise IdentityError(f"{path} exists and is not overwritten")
     make_directory(authority.anchors)
     root_key, issuer_key = create_key(), create_key()
-    root = create_authority(
-        f"root.{control_namespace}.{trust_domain}"[:64],
-        root_key,
-        lifetime=ROOT_LIFETIME,
-        now=now,
-    )
-    issuer = create_authority(
-        f"identity.{control_namespace}.{trust_domain}"[:64],
-        issuer_key,
-        lifetime=ISSUER_LIFETIME,
-        now=now,
-        parent=(root, root_key),
-    )
+    root = make_root(authority, root_key, now)
+    issuer = make_issuer(authority, issuer_key, (root, root_key), now)
     root_pem = join_pem([root.public_bytes(Encoding.DER)])
     write_key(authority.root_key, root_key)
     write_new(authority.root_certificate, root_pem, mode=0o644)
@@ -184,6 +177,25 @@ def init_authority(
     settings = {"trustDomain": trust_domain, "controlNamespace": control_namespace}
     write_new(directory / _SETTINGS, (json.dumps(settings) + "\n").encode(), mode=0o644)
     return authority
+
+
+def make_root(
+    authority: Authority, key: ec.EllipticCurvePrivateKey, now: float
+) -> x509.Certificate:
+    """Return a root for the authority's domain; all of them bear the same name."""
+    name = f"root.{authority.control_namespace}.{authority.trust_domain}"[:MAX_COMMON_NAME]
+    return create_authority(name, key, lifetime=ROOT_LIFETIME, now=now)
+
+
+def make_issuer(
+    authority: Authority,
+    key: ec.EllipticCurvePrivateKey,
+    root: tuple[x509.Certificate, ec.EllipticCurvePrivateKey],
+    now: float,
+) -> x509.Certificate:
+    """Return an issuer for the authority's domain under ``root``."""
+    name = f"identity.{authority.control_namespace}.{authority.trust_domain}"[:MAX_COMMON_NAME]
+    return create_authority(name, key, lifetime=ISSUER_LIFETIME, now=now, parent=root)
 
 
 def load_authority(directory: Path) -> Authority:

@@ -109,13 +109,25 @@ def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def replace(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file over what is there, whole or not at all. Raises IdentityError."""
-    draft = _write_draft(path, data, mode)
+    """Write a file over what is there, whole or not at all. Raises IdentityError.
+
+    Where root replaces somebody's file, it stays that somebody's.
+    """
+    draft = _write_draft(path, data, mode, _found(path))
     try:
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise _cannot("write", path, error) from error
+
+
+def replace_key(path: Path, data: bytes) -> None:
+    """Write a private key over what is there; who could read that can read this.
+
+    Raises IdentityError.
+    """
+    found = _found(path)
+    replace(path, data, mode=0o600 | (found.st_mode & 0o040 if found is not None else 0))
 
 
 def make_directory(path: Path, mode: int = 0o755) -> None:
@@ -149,12 +161,21 @@ def _read(file: BinaryIO, path: Path, limit: int) -> bytes:
     return data
 
 
-def _write_draft(path: Path, data: bytes, mode: int) -> Path:
+def _found(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except (OSError, ValueError):
+        return None
+
+
+def _write_draft(path: Path, data: bytes, mode: int, like: os.stat_result | None = None) -> Path:
     # Several sidecars may share a directory, each of them process 1 of its own container.
     draft = path.with_name(f".{path.name}.{os.urandom(6).hex()}.draft")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
+            if like is not None and os.geteuid() == 0:
+                os.fchown(descriptor, like.st_uid, like.st_gid)
             os.fchmod(descriptor, mode)  # whatever the process's umask says
             file.write(data)
             file.flush()

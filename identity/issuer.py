@@ -155,10 +155,10 @@ class Issuer:
 
     def _root(self, anchors: Anchors) -> x509.Certificate:
         for certificate, above in itertools.pairwise(self._certificates):
-            if not _is_issued_by(certificate, above):
+            if not is_issued_by(certificate, above):
                 raise IdentityError("the issuer's chain is out of order: leaf side first, no root")
         roots = map(_try_certificate, anchors.roots[anchors.own_domain])
-        fitting = [root for root in roots if root and _is_issued_by(self._certificates[-1], root)]
+        fitting = [root for root in roots if root and is_issued_by(self._certificates[-1], root)]
         if not fitting:
             raise IdentityError(
                 f"the issuer does not hang on any trust anchor of {anchors.own_domain}"
@@ -246,19 +246,20 @@ def create_authority(
     )
 
 
-def _try_certificate(der: bytes) -> x509.Certificate | None:
-    try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError:
-        return None
-
-
-def _is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Whether ``authority`` has signed ``certificate`` and may have; dates are not asked."""
     try:
         certificate.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature):
         return False
     return _is_authority(authority)
+
+
+def _try_certificate(der: bytes) -> x509.Certificate | None:
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError:
+        return None
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:

@@ -24,8 +24,12 @@ def create_key() -> ec.EllipticCurvePrivateKey:
 
 def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     """Write a key as PKCS#8 PEM, mode 0600, where nothing is yet. Raises IdentityError."""
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write_new(path, pem, mode=0o600)
+    write_new(path, encode_key(key), mode=0o600)
+
+
+def encode_key(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return a key as PKCS#8 PEM: only for files that are private."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
