@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Any, Final, final
 
 from core.errors import IdentityError
 
 ALPN_DIRECT: Final = "transport.l5d.io/v1"
 """The protocol of the direct port (linkerd2-proxy, transport-header)."""
 _MAX_TURNS: Final = 8
+
+Facts = Mapping[str, Any]
+"""A certificate as the ``ssl`` module decodes it."""
 
 
 @final
@@ -79,6 +83,23 @@ def verified_end(connection: ssl.SSLObject) -> float | None:
     if not chain:
         return None
     return min(float(ssl.cert_time_to_seconds(each.get_info()["notAfter"])) for each in chain)
+
+
+def sent_chain(server: ssl.SSLContext) -> tuple[Facts, ...]:
+    """Return what the certificates say that ``server`` sends, leaf first, believed or not."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    near = client.wrap_bio(to_client, to_server)
+    far = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(_MAX_TURNS):
+        if _step(near) and _step(far):
+            break
+        _step(far)
+    # As above: public from Python 3.13, without what a certificate says.
+    chain = near._sslobj.get_unverified_chain()  # type: ignore[attr-defined]  # noqa: SLF001
+    return tuple(each.get_info() for each in chain or ())
 
 
 def _step(end: ssl.SSLObject) -> bool:

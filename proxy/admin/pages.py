@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, final
 
+from identity.generation import Generation
 from policy.model import Client
+from proxy.admin.certificates import describe_certificates, write_certificates
 from proxy.net.connection import Connection
 from proxy.runtime import Runtime
 from proxy.telemetry.exposition import CONTENT_TYPE, expose
@@ -28,11 +30,12 @@ MAX_LEVEL_BYTES: Final = 512
 
 _TEXT: Final = "text/plain; charset=utf-8"
 _JSON: Final = "application/json"
+_PEM: Final = "application/pem-certificate-chain"
 
 Answer = tuple[int, str, bytes]
 """Status, content type, body."""
-Page = Callable[[bytes], Answer]
-"""Takes the request's body."""
+Page = Callable[[str, bytes], Answer]
+"""Takes the request's query and body."""
 
 
 @final
@@ -58,12 +61,16 @@ class AdminPages:
         """What somebody should look at although all is ready."""
         self._stop = stop
         """Begins to drain; None: nobody may ask for that here."""
+        self._shown_generation: Generation | None = None
+        self._certificates_as: tuple[Answer, Answer] = (_say(503, ""), _say(503, ""))
+        """/certs of that generation, as JSON and PEM: made once, asked for by anybody."""
         self._shown: Final[Mapping[str, Page]] = {
             "/live": self._live,
             "/ready": self._ready,
             "/metrics": self._metrics,
             "/config": self._configuration,
             "/connections": self._connections,
+            "/certs": self._certificates,
             "/proxy-log-level": self._level,
         }
         self._changed: Final[Mapping[str, tuple[str, Page]]] = {
@@ -73,25 +80,24 @@ class AdminPages:
 
     def answer(self, method: str, path: str, query: str, body: bytes, client: Client) -> Answer:
         """Return status, content type and body."""
-        del query
         show = self._shown.get(path)
         changing, change = self._changed.get(path, ("", None))
         if show is None and change is None:
             known = " ".join(sorted({*self._shown, *self._changed}))
             return _say(404, f"no page {path[:80]!a}; there are {known}")
         if show is not None and method in {"GET", "HEAD"}:
-            return show(body)
+            return show(query, body)
         if change is None or method != changing:
             allowed = [*(("GET", "HEAD") if show is not None else ()), changing]
             return _say(405, f"{path} takes {', '.join(each for each in allowed if each)}")
         if not self._runtime.is_local(client.ip):
             return _say(403, f"{method} {path} is for local peers, and {client.ip} is none")
-        return change(body)
+        return change(query, body)
 
-    def _live(self, _: bytes) -> Answer:
+    def _live(self, _: str, __: bytes) -> Answer:
         return _say(200, "live")
 
-    def _ready(self, _: bytes) -> Answer:
+    def _ready(self, _: str, __: bytes) -> Answer:
         reason = self._unready()
         if reason:
             return _say(503, f"not ready: {reason}")
@@ -101,16 +107,16 @@ class AdminPages:
             lines.append(f"warning: and {len(warnings) - MAX_WARNINGS} more")
         return _say(200, "\n".join(lines))
 
-    def _metrics(self, _: bytes) -> Answer:
+    def _metrics(self, _: str, __: bytes) -> Answer:
         self._refresh()
         for connection in self._runtime.connections:
             connection.count()
         return 200, CONTENT_TYPE, expose(self._runtime.metrics.families())
 
-    def _configuration(self, _: bytes) -> Answer:
+    def _configuration(self, _: str, __: bytes) -> Answer:
         return _show({**self._config, "time": time.time()})
 
-    def _connections(self, _: bytes) -> Answer:
+    def _connections(self, _: str, __: bytes) -> Answer:
         """Return the open connections, oldest first, as many as there is room for."""
         now = self._runtime.clock.monotonic()
         found = self._runtime.connections
@@ -123,10 +129,23 @@ class AdminPages:
             }
         )
 
-    def _level(self, _: bytes) -> Answer:
+    def _certificates(self, query: str, _: bytes) -> Answer:
+        generation = self._runtime.generation.current
+        if generation is None:
+            return _say(503, "no certificate has been issued to us yet")
+        if self._shown_generation is not generation:
+            self._shown_generation = generation
+            self._certificates_as = (
+                _show(describe_certificates(generation)),
+                (200, _PEM, write_certificates(generation)),
+            )
+        as_json, as_pem = self._certificates_as
+        return as_pem if query == "form=pem" else as_json
+
+    def _level(self, _: str, __: bytes) -> Answer:
         return _say(200, self._runtime.log.level)
 
-    def _set_level(self, body: bytes) -> Answer:
+    def _set_level(self, _: str, body: bytes) -> Answer:
         if len(body) > MAX_LEVEL_BYTES:
             return _say(400, f"{len(body)} bytes are no log level")
         try:
@@ -138,7 +157,7 @@ class AdminPages:
         log.set_level(level)
         return 204, _TEXT, b""
 
-    def _shutdown(self, _: bytes) -> Answer:
+    def _shutdown(self, _: str, __: bytes) -> Answer:
         if self._stop is None:
             return _say(404, "shutdown endpoint is not enabled")
         self._runtime.log.info("shutdown asked for by a local peer")

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.clock import utc_text
 from core.watch import Watch
 from discovery.model import Address, Endpoint
+from identity.anchors import Anchors
+from identity.describe import describe
 from identity.generation import Generation
 from policy.model import Client
-from proxy.admin import pages
+from proxy.admin import certificates, pages
+from proxy.admin.certificates import describe_certificates
 from proxy.admin.pages import AdminPages
 from proxy.net.capture import FixedCapture
+from tests.authority import Mesh, mk_mesh
 from tests.session.apps import echo, exchange, serve
 from tests.session.client import run_client
 from tests.sidecars import OPEN, Control, Running, run_pair, run_sidecar
@@ -235,3 +242,79 @@ async def test_pages_are_served_before_there_is_an_identity() -> None:
         )
         assert (await ask(early, "/live"))[0] == 200
         assert (await connections(early))["open"] == 0
+
+
+async def test_our_certificates_are_shown_and_never_a_key(
+    mesh: Mesh, web: Generation, tmp_path: Path
+) -> None:
+    """Leaf, intermediates and anchors: names, validity, fingerprint; as JSON and as PEM."""
+    async with run_client(web) as client:
+        status, body = await ask(client, "/certs")
+        found = json.loads(body)
+        assert status == 200
+        assert found["identity"] == web.identity.name
+        assert found["trouble"] == ""
+        leaf = found["leaf"]
+        assert leaf["names"] == [f"DNS:{web.identity.name}"]
+        assert leaf["fingerprint"] == web.fingerprint
+        assert leaf["not_after"] == utc_text(web.not_after)
+        assert leaf["not_before"] == utc_text(web.not_before)
+        assert leaf["issuer"] == found["intermediates"][0]["subject"]
+        (anchor,) = found["anchors"]
+        assert anchor["trust_domain"] == "cluster.local"
+        assert ssl.PEM_cert_to_DER_cert(anchor["pem"]) == mesh.root
+        assert anchor["subject"] == found["intermediates"][0]["issuer"]
+        assert found["anchors_in_all"] == 1
+
+        status, bundle = await ask(client, "/certs?form=pem")
+        (tmp_path / "bundle.pem").write_text(bundle)
+        described, problems = describe(tmp_path / "bundle.pem")
+        assert problems == []
+        assert [each.fingerprint for each in described] == [
+            *(found[each]["fingerprint"] for each in ("leaf",)),
+            *(each["fingerprint"] for each in (*found["intermediates"], *found["anchors"])),
+        ]
+        assert [each.subject for each in described] == [
+            each["subject"] for each in (leaf, *found["intermediates"], *found["anchors"])
+        ]
+        for page in (body, bundle):
+            assert "PRIVATE" not in page
+
+
+async def test_a_leaf_that_our_anchors_no_longer_vouch_for_is_shown_with_its_trouble(
+    web: Generation, tmp_path: Path
+) -> None:
+    """In the middle of a rotation that went wrong, this page is what one looks at."""
+    other = mk_mesh(tmp_path / "other")
+    async with run_client(web) as client:
+        client.control.generation.publish(web.under(other.anchors))
+        _, body = await ask(client, "/certs")
+        found = json.loads(body)
+        assert "does not verify" in found["trouble"]
+        assert found["leaf"]["fingerprint"] == web.fingerprint
+        assert found["leaf"]["names"] == [f"DNS:{web.identity.name}"]
+        assert ssl.PEM_cert_to_DER_cert(found["anchors"][0]["pem"]) == other.root
+
+
+async def test_the_list_of_anchors_has_a_bound(
+    web: Generation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One past it, the first are shown, ours before all, and how many there are."""
+    west = mk_mesh(tmp_path / "west", "west.example")
+    roots = {"cluster.local": web.anchors.roots["cluster.local"], **west.anchors.roots}
+    async with run_client(web) as client:
+        client.control.generation.publish(web.under(Anchors("cluster.local", roots)))
+        for bound, shown in ((2, ["cluster.local", "west.example"]), (1, ["cluster.local"])):
+            monkeypatch.setattr(certificates, "MAX_ANCHORS", bound)
+            found = describe_certificates(client.sidecar.runtime.generation.current or web)
+            anchors = found["anchors"]
+            assert isinstance(anchors, list)
+            assert [each["trust_domain"] for each in anchors] == shown
+            assert found["anchors_in_all"] == 2
+
+
+async def test_certificates_before_there_are_any() -> None:
+    """A 503, not an empty page."""
+    control = Control(Watch(None))
+    async with run_sidecar(None, FixedCapture(Address("10.0.0.1", 1)), control=control) as early:
+        assert (await ask(early, "/certs"))[0] == 503
