@@ -71,7 +71,7 @@ def test_every_event_is_on_the_page_with_its_fields_and_the_other_way_round() ->
     for event, level, fields in found:
         levels, said = page[event]
         assert level in levels, event
-        if said.startswith("as `"):
+        if said.strip().startswith("as `"):
             said = page[said.split("`")[1]][1]
         missing = {field for field in fields if f"`{field}`" not in said}
         assert not missing, (event, missing)
