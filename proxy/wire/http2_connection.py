@@ -275,6 +275,8 @@ class Http2Connection(Http2Streams):
         if isinstance(section, str):
             return section
         self._noise.refund()
+        if depends and stream_id in self._streams:
+            return self._fail_stream(stream_id, "http2-self-dependency")
         why = self._on_section(stream_id, section, ends=ends)
         if depends and not why and stream_id in self._streams:
             return self._fail_stream(stream_id, "http2-self-dependency")

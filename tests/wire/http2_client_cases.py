@@ -507,4 +507,5 @@ CLIENT_ROWS: Final[list[Row]] = [
     malformed("8.3.2", "a status that is a name", "http2-status", [(b":status", b"200 OK")]),
     malformed("8.3.2", "a status below 100", "http2-status", [(b":status", b"099")]),
     malformed("8.6", "101", "http2-status", [(b":status", b"101")]),
+    malformed("8.3.1", "two hosts", "http2-host", [*OK, (b"host", b"a"), (b"host", b"a")]),
 ]
