@@ -28,8 +28,8 @@ from resources.authorization_policy import AuthorizationPolicy
 from resources.rate_limit_policy import RateLimitPolicy
 from resources.server_authorization import ServerAuthorization
 
-ALLOWED_METRIC: Final = "inbound_audit_allow"
-DENIED_METRIC: Final = "inbound_audit_deny"
+ALLOWED_METRIC: Final = "pillion_inbound_audit_allow"
+DENIED_METRIC: Final = "pillion_inbound_audit_deny"
 """Counters of the sidecar, without ``_total``; labels as ``inbound_http_authz_allow_total``'s."""
 MAX_METRICS_BYTES: Final = 64 * 1024 * 1024
 TIMEOUT_S: Final = 10.0

@@ -169,12 +169,12 @@ def test_audit_says_who_would_be_refused() -> None:
     assert isinstance(wrong.exception, ConfigError)
 
 
-METRICS = b"""# TYPE inbound_audit_allow_total counter
-inbound_audit_allow_total{authz_kind="authorizationpolicy",authz_name="tried",tls="true",client_id="a.b"} 96169
-# TYPE inbound_audit_deny_total counter
-inbound_audit_deny_total{authz_kind="authorizationpolicy",authz_name="tried",tls="true",client_id="c.d"} 38
-inbound_audit_deny_total{authz_kind="authorizationpolicy",authz_name="tried",tls="no_identity"} 3
-inbound_audit_deny_total{authz_kind="authorizationpolicy",authz_name="unknown"} 9
+METRICS = b"""# TYPE pillion_inbound_audit_allow_total counter
+pillion_inbound_audit_allow_total{authz_kind="authorizationpolicy",authz_name="tried",tls="true",client_id="a.b"} 96169
+# TYPE pillion_inbound_audit_deny_total counter
+pillion_inbound_audit_deny_total{authz_kind="authorizationpolicy",authz_name="tried",tls="true",client_id="c.d"} 38
+pillion_inbound_audit_deny_total{authz_kind="authorizationpolicy",authz_name="tried",tls="no_identity"} 3
+pillion_inbound_audit_deny_total{authz_kind="authorizationpolicy",authz_name="unknown"} 9
 # TYPE process_start_time_seconds gauge
 process_start_time_seconds 1
 """  # noqa: E501 - as a sidecar writes it

@@ -55,6 +55,7 @@ def server(protocol: str = "unknown", **meta: object) -> dict[str, Any]:
     return made("Server", "srv", {"podSelector": {}, "port": 80, "proxyProtocol": protocol}, **meta)
 
 
+OLD = {"name": "y-server", "namespace": "shop", "creationTimestamp": "2020-01-01T00:00:00Z"}
 ON_SERVER = {"group": POLICY, "kind": "Server", "name": "srv"}
 OPEN = {"unauthenticated": True}
 
@@ -79,7 +80,7 @@ def test_authorizations_stand_in_their_order() -> None:
         ),
         made("ServerAuthorization", "c-named", {"server": {"name": "srv"}, "client": OPEN}),
         made("ServerAuthorization", "d-empty", {"server": {"name": "srv"}, "client": {}}),
-        policy("y-server", ON_SERVER),
+        {**policy("y-server", ON_SERVER), "metadata": OLD},
         policy("x-server", ON_SERVER),
     )
     assert [each.metadata.name for each in found.authorizations] == [

@@ -14,7 +14,8 @@ from resources.regex import MAX_PATTERN, MAX_TEXT, Regex, literal_prefix
 
 
 @pytest.mark.parametrize(
-    "pattern", ["[", "a{2,1}", "(?=a)b", r"(a)\1", "x" * (MAX_PATTERN + 1), "(?:a{100}){11}"]
+    "pattern",
+    ["[", "a{2,1}", "(?=a)b", r"(a)\1", "x" * (MAX_PATTERN + 1), "(?:a{100}){11}", ".{300}"],
 )
 def test_what_cannot_be_used_is_refused_with_a_hint(pattern: str) -> None:
     """Bad syntax, look-around, length and compiled size all raise, saying what to do."""
