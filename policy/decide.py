@@ -43,7 +43,7 @@ from policy.model import (
 )
 from policy.words import title_of
 
-MAX_PREPARED: Final = 1024
+MAX_PREPARED: Final = 256
 """How many policies are kept prepared at once; the oldest goes first."""
 
 _CATCH_ALL: Final = (InboundRoute(metadata=DEFAULT_ROUTE, rules=(InboundRule(),)),)
