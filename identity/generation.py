@@ -133,6 +133,11 @@ class Generation:
             trouble=trouble,
         )
 
+    def issue_no_tickets(self) -> None:
+        """Offer clients no session to take up: each comes with a full handshake."""
+        self._server.num_tickets = 0
+        self._server_direct.num_tickets = 0
+
 
 def build_generation(
     *,

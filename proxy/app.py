@@ -19,7 +19,9 @@ from typing import Final, final
 from core.clock import Clock, SystemClock
 from core.drain import Drain
 from core.errors import DrainingError
+from core.watch import Watch
 from discovery.model import Labels
+from identity.generation import Generation
 from proxy.admin.pages import AdminPages
 from proxy.admin.server import AdminServer
 from proxy.config import Config
@@ -38,6 +40,7 @@ from proxy.telemetry.metric import Metrics
 
 EXIT_DRAINED: Final = 0
 EXIT_DEADLINE: Final = 3
+_GC_THRESHOLDS: Final = (20_000, 20, 20)
 _RESTART_PAUSE_S: Final = 1.0
 _NO_IDENTITY_REMINDER_S: Final = 15.0
 """Linkerd reminds every 15 s of a certificate that has not come."""
@@ -112,6 +115,8 @@ class Sidecar:
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
             runtime = self.runtime = self._runtime(loop, tasks)
+            if not self._config.tls_resume:
+                self._refuse_resumption(runtime.generation)
             for name, run in self._providers.services:
                 runtime.spawn(self._supervise(name, run))
             admin = self._listen(loop, self._admin_sock, AdminServer(runtime, self._pages(runtime)))
@@ -126,8 +131,7 @@ class Sidecar:
             if await self._identified():
                 inbound.start()
                 outbound.start()
-                gc.collect()
-                gc.freeze()
+                self._quiet_collector()
                 self._log.info(
                     "serving",
                     inbound=str(inbound.address),
@@ -168,6 +172,21 @@ class Sidecar:
             metrics=self._metrics,
             log=self._log,
         )
+
+    def _refuse_resumption(self, watch: Watch[Generation | None]) -> None:
+        def refuse(generation: Generation | None) -> None:
+            if generation is not None:
+                generation.issue_no_tickets()
+
+        refuse(watch.current)
+        watch.subscribe(refuse)
+
+    def _quiet_collector(self) -> None:
+        # What is there by now stays; closed connections free themselves, so that the collector
+        # looks for rare cycles only: some 10 % of a connection's cost at Python's own thresholds.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
 
     def _listener(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, handler: Accepted

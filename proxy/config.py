@@ -149,7 +149,7 @@ TLS_RESUME: Final = Setting(
     name="TLS_RESUME",
     form=FLAG,
     default="true",
-    reason="Take up TLS sessions when a peer is dialled again.",
+    reason="Let TLS sessions be taken up when a peer dials again, ours and others'.",
 )
 KEEPALIVE: Final = Setting(
     name="TCP_KEEPALIVE",
