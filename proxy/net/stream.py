@@ -21,7 +21,13 @@ import socket
 import struct
 from typing import Final, Protocol, final
 
-from core.errors import HandshakeError, MeshError, TruncatedError, UnreachableError
+from core.errors import (
+    HandshakeError,
+    MeshError,
+    OverloadError,
+    TruncatedError,
+    UnreachableError,
+)
 from proxy.net.poller import ENDED, GONE, READ, WRITE, Poller
 from proxy.wire.tls import Buffer, TlsEngine
 
@@ -33,6 +39,8 @@ SHAKE_BYTES: Final = 512
 keeps room for no more: 0.7 KiB less a connection."""
 _PLAIN_BYTES: Final = READ_BYTES + 32_768
 """Room for what one read decrypts to, with the partial record that waited before it."""
+MAX_BACKLOG_BYTES: Final = 4 * READ_BYTES
+"""Past it nothing is sent that the peer itself asks of TLS; a relay's own bytes come to half."""
 
 _WIRE: Final = memoryview(bytearray(READ_BYTES))
 _PLAIN: Final = memoryview(bytearray(_PLAIN_BYTES))
@@ -228,7 +236,8 @@ class Stream:
 
     def _advance(self, engine: TlsEngine) -> None:
         """Go on with the handshake, or decrypt and deliver all there is."""
-        if not engine.established and not self._shake(engine):
+        is_new = not engine.established
+        if is_new and not self._shake(engine):
             return
         filled = 0
         ended = False
@@ -242,9 +251,11 @@ class Stream:
             filled += count
         if engine.keeper is not None:
             engine.offer_session()
-        if engine.has_output:
+        if engine.has_output and not (is_new and engine.is_client):
             # A key update or an alert; not counted as the application's bytes.
             self._send(engine.take())
+            if self.backlog_bytes > MAX_BACKLOG_BYTES:
+                raise OverloadError("the peer asks for TLS messages and does not read them")
         if filled:
             self.bytes_in += filled
             self._sink.on_data(_PLAIN[:filled])
