@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from discovery.model import Endpoint
-from policy.model import OutboundPolicy, OutboundTls, Refusal
-from policy.words import title_of
+from policy.model import OutboundTls
 from resources.kind import Meta
 
 OUTBOUND_MTLS_ANNOTATION: Final = "pillion.dev/outbound-mtls"
@@ -31,17 +29,3 @@ def outbound_tls(own: Meta | None, namespace: Meta | None) -> OutboundTls:
 def strictest(*modes: OutboundTls) -> OutboundTls:
     """Return required where one of them is."""
     return OutboundTls.REQUIRED if OutboundTls.REQUIRED in modes else OutboundTls.OPPORTUNISTIC
-
-
-def refuse_plaintext(policy: OutboundPolicy, endpoint: Endpoint) -> Refusal | None:
-    """Return why an endpoint may not be dialled; None: it may."""
-    if policy.tls_mode is OutboundTls.OPPORTUNISTIC or endpoint.identity is not None:
-        return None
-    return Refusal(
-        code="mtls-required",
-        server=policy.metadata,
-        reason=f"{title_of(policy.metadata)} is to be reached by mutual TLS alone, and"
-        f" {endpoint.address} has no identity",
-        hint=f"mesh the pod behind it, or set {OUTBOUND_MTLS_ANNOTATION}: opportunistic on the"
-        " workload or Service that requires it",
-    )

@@ -25,6 +25,7 @@ from policy.model import (
     FirstAvailable,
     Forward,
     OutboundPolicy,
+    OutboundTls,
     RandomAvailable,
 )
 from policy.route import ForbiddenFilter, InvalidFilter
@@ -42,6 +43,7 @@ class Plan:
     route: Metadata = default_metadata("default")  # noqa: RUF009  # it is frozen
     target: Target | None = None
     endpoint: Endpoint | None = None
+    tls_mode: OutboundTls = OutboundTls.OPPORTUNISTIC
 
 
 def plan_connection(
@@ -77,8 +79,10 @@ def plan_connection(
     if dispatcher is None:
         raise UnreachableError(f"{route.metadata} has no backend", code="no-endpoints")
     if isinstance(dispatcher, Forward):
-        return Plan(policy.metadata, route.metadata, endpoint=dispatcher.endpoint)
-    return Plan(policy.metadata, route.metadata, target=dispatcher.target)
+        endpoint = dispatcher.endpoint
+        return Plan(policy.metadata, route.metadata, endpoint=endpoint, tls_mode=policy.tls_mode)
+    target = dispatcher.target
+    return Plan(policy.metadata, route.metadata, target=target, tls_mode=policy.tls_mode)
 
 
 def refused_plan(policy: OutboundPolicy) -> Plan:
@@ -86,6 +90,25 @@ def refused_plan(policy: OutboundPolicy) -> Plan:
     if not policy.opaque:
         return Plan(policy.metadata)
     return Plan(policy.metadata, policy.opaque[0].metadata)
+
+
+def refuse_plaintext(
+    plan: Plan, endpoint: Endpoint, own_ips: frozenset[str]
+) -> RefusedError | None:
+    """Return why an endpoint may not be dialled without TLS; None: it may, or has an identity.
+
+    Our own pod is no way out, and always plain.
+    """
+    if plan.tls_mode is OutboundTls.OPPORTUNISTIC or endpoint.sni:
+        return None
+    if endpoint.address.ip in own_ips:
+        return None
+    return RefusedError(
+        f"{plan.parent} is to be reached by mutual TLS alone, and {endpoint.address} has no"
+        " identity to prove",
+        hint="mesh the pod behind it, or lift pillion.dev/outbound-mtls on who requires it",
+        code="mtls-required",
+    )
 
 
 def order_endpoints(found: EndpointSet, target: Target, pick: float) -> tuple[Endpoint, ...]:

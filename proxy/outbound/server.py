@@ -14,7 +14,13 @@ from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
 from proxy.outbound.count import Counted, Kind, OutboundCounts
 from proxy.outbound.dial import Dialled, KeepSession, dial
-from proxy.outbound.resolve import Plan, order_endpoints, plan_connection, refused_plan
+from proxy.outbound.resolve import (
+    Plan,
+    order_endpoints,
+    plan_connection,
+    refuse_plaintext,
+    refused_plan,
+)
 from proxy.providers import DiscoveryProvider, PolicyProvider
 from proxy.runtime import Runtime
 from proxy.telemetry.metric import target_labels
@@ -126,6 +132,10 @@ class OutboundServer:
         failures: list[MeshError] = []
         for endpoint in candidates:
             began = clock.monotonic()
+            refused = refuse_plaintext(plan, endpoint, self._runtime.own_ips)
+            if refused is not None:
+                failures.append(refused)
+                continue
             try:
                 dialled = await dial(self._runtime, endpoint)
                 return Reached(plan, labels, dialled, clock.monotonic() - began)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -25,6 +26,7 @@ from policy.model import (
     Forward,
     OpaqueRoute,
     OutboundPolicy,
+    OutboundTls,
     RandomAvailable,
     WeightedBackend,
 )
@@ -67,6 +69,25 @@ def mk_control(generation: Generation, *endpoints: Endpoint, exists: bool = True
     control.outbound_policies[CLUSTER_IP] = Watch(mk_policy(_TARGET))
     control.sets[_TARGET] = Watch(EndpointSet(endpoints=endpoints, exists=exists))
     return control
+
+
+async def test_plaintext_is_refused_where_mutual_tls_is_required(web: Generation) -> None:
+    """An endpoint without identity is never dialled; the refusal says what is required."""
+    reached: list[bytes] = []
+
+    async def record(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.append(await reader.read())
+        writer.close()
+
+    async with serve(record) as app:
+        control = mk_control(web, Endpoint(address=app))
+        policy = replace(mk_policy(_TARGET), tls_mode=OutboundTls.REQUIRED)
+        control.outbound_policies[CLUSTER_IP] = Watch(policy)
+        async with run_client(web, control=control) as client:
+            assert await is_reset(client)
+            failed = await client.until_event("connection failed")
+            assert failed["code"] == "mtls-required"
+    assert reached == []
 
 
 # Where to

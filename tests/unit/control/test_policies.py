@@ -13,13 +13,12 @@ import pytest
 
 from control.embedded import EmbeddedControl
 from core.clock import SystemClock
-from core.errors import OUTCOMES
 from core.watch import T, Watch
-from discovery.model import Address, Endpoint, default_metadata
+from discovery.model import Address
 from identity.name import parse_identity
 from policy.decide import decide_connection
-from policy.model import Client, ClientTls, OutboundPolicy, OutboundTls, Permit, Protocol
-from policy.outbound_tls import OUTBOUND_MTLS_ANNOTATION, refuse_plaintext
+from policy.model import Client, ClientTls, OutboundTls, Permit, Protocol
+from policy.outbound_tls import OUTBOUND_MTLS_ANNOTATION
 from tests.support import manifests
 
 WAIT_S = 10.0
@@ -180,19 +179,3 @@ async def test_where_mutual_tls_is_required_on_the_way_out(
     direct = control.outbound(OTHER_POD).current
     if direct is not None:
         assert direct.protocol is Protocol.DETECT
-        plain = Endpoint(address=OTHER_POD)
-        refusal = refuse_plaintext(direct, plain)
-        assert refusal is not None
-        assert refusal.code == "mtls-required"
-        assert refusal.code in OUTCOMES
-        assert str(OTHER_POD) in refusal.reason
-
-
-def test_an_endpoint_with_identity_may_always_be_dialled() -> None:
-    """And where nothing is required, one without."""
-    meshed = Endpoint(address=OTHER_POD, identity=CLI.identity)
-    for mode in OutboundTls:
-        policy = OutboundPolicy(metadata=default_metadata("endpoint"), tls_mode=mode)
-        assert refuse_plaintext(policy, meshed) is None
-    open_policy = OutboundPolicy(metadata=default_metadata("endpoint"))
-    assert refuse_plaintext(open_policy, Endpoint(address=OTHER_POD)) is None
