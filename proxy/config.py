@@ -420,8 +420,10 @@ def affordable_connections(descriptors: int | None = None, memory_bytes: int | N
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if memory_bytes is None:
         memory_bytes = _memory_limit()
-    by_descriptors = (descriptors - 64) // 2
     by_memory = memory_bytes // 2 // BYTES_A_CONNECTION
+    if descriptors == resource.RLIM_INFINITY:
+        return max(16, by_memory)
+    by_descriptors = (descriptors - 64) // 2
     return max(16, min(by_descriptors, by_memory))
 
 

@@ -59,15 +59,22 @@ class Greetings:
             return known
         decided = self._asking[target.port] = asyncio.Event()
         try:
-            greeted = await self._ask(inbox, target)
-            speaker = Speaker.CLIENT if greeted is None else Speaker.SERVER
+            answer = await self._ask(inbox, target)
+            if answer is None:
+                return Speaker.CLIENT
+            speaker = Speaker.SERVER if isinstance(answer, Greeted) else answer
             self._speakers.learn(target.port, speaker, runtime.clock.monotonic())
-            return speaker if greeted is None else greeted
+            return answer
         finally:
             del self._asking[target.port]
             decided.set()
 
-    async def _ask(self, inbox: Inbox, target: Address) -> Greeted | None:
+    async def _ask(self, inbox: Inbox, target: Address) -> Greeted | Speaker | None:
+        """Dial the application and hear it out; None: nothing is learned from this.
+
+        Only a second of silence, or what is no greeting, says that the client has to speak. A
+        client that spoke or left, or an application that is down, must not decide for others.
+        """
         runtime = self._runtime
         try:
             sock = await runtime.connector.connect(target, runtime.limits.inbound_connect_s)
@@ -80,14 +87,22 @@ class Greetings:
         stream.resume()
         news = asyncio.Event()
         heard.listener = news.set
-        await either(inbox, news, GREETING_WAIT_S)
-        heard.listener = None
-        if not inbox.data and not inbox.ended and is_greeting(heard.data) and not stream.closed:
-            stream.pause()
-            runtime.log.info("server speaks first", port=target.port)
-            return Greeted(stream, heard)
-        stream.abort()
-        return None
+        greeted = None
+        try:
+            await either(inbox, news, GREETING_WAIT_S)
+            if inbox.data or inbox.ended or inbox.closed:
+                return None
+            if is_greeting(heard.data) and not stream.closed:
+                stream.pause()
+                runtime.log.info("server speaks first", port=target.port)
+                greeted = Greeted(stream, heard)
+                return greeted
+            is_down = not heard.data and (heard.ended or heard.closed)
+            return None if is_down else Speaker.CLIENT
+        finally:
+            heard.listener = None
+            if greeted is None:
+                stream.abort()
 
 
 async def client_speaks(inbox: Inbox, timeout_s: float) -> bool:

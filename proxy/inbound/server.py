@@ -249,6 +249,10 @@ class InboundServer:
         runtime.metrics.allow.child((*counted.labels, *authorization)).value += 1
         runtime.log.info("connection", **about.facts())
         self._remember(connection, target.port)
+        latest = self._policies.inbound(target.port).current
+        if latest is not policy:
+            # It changed while the application was dialled.
+            self._decide_again(target.port, latest)
         early = b"" if greeted is None else greeted.inbox.take()
         connection.relay.start(early_near=inbox.take(), early_far=early)
         return True

@@ -8,6 +8,7 @@ RFC 6066 section 3.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
@@ -19,6 +20,8 @@ _HANDSHAKE: Final = 0x16
 _CLIENT_HELLO: Final = 0x01
 _SERVER_NAME: Final = 0x0000
 _HOST_NAME: Final = 0x00
+_NAME: Final = re.compile(rb"[A-Za-z0-9._-]{1,253}")
+"""A host name becomes a metric's label: no longer than DNS has it, and nothing that it has not."""
 
 
 class HelloState(Enum):
@@ -110,9 +113,7 @@ def _read_server_name(extension: bytes) -> Hello:
     if len(extension) < 5 or int.from_bytes(extension[:2], "big") + 2 != len(extension):
         return _OTHER
     length = int.from_bytes(extension[3:5], "big")
-    if extension[2] != _HOST_NAME or length == 0 or 5 + length > len(extension):
+    name = extension[5 : 5 + length]
+    if extension[2] != _HOST_NAME or len(name) != length or not _NAME.fullmatch(name):
         return _OTHER
-    try:
-        return Hello(HelloState.HELLO, extension[5 : 5 + length].decode("ascii").lower())
-    except UnicodeDecodeError:
-        return _OTHER
+    return Hello(HelloState.HELLO, name.decode("ascii").lower())

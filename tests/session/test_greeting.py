@@ -14,7 +14,7 @@ from identity.generation import Generation
 from policy.model import ServerPolicy, TlsAuthenticated
 from proxy.net.capture import FixedCapture
 from tests.session.apps import exchange, serve
-from tests.sidecars import OPEN, Control, run_sidecar
+from tests.sidecars import OPEN, Control, free_address, run_sidecar
 
 AUTHENTICATED: ServerPolicy = replace(
     OPEN,
@@ -43,6 +43,14 @@ class Greeter:
             pass
         finally:
             writer.close()
+
+
+class SlowGreeter(Greeter):
+    """Greets after a while."""
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.15)
+        await super().__call__(reader, writer)
 
 
 class Silent:
@@ -178,3 +186,35 @@ async def test_a_port_whose_application_is_down_is_not_learned_as_greeting(
         assert await exchange(running.config.inbound_listen, b"x") == b""
         failed = await running.until_event("connection failed")
         assert failed["code"] == "connect-refused"
+
+
+async def test_a_client_that_speaks_or_leaves_early_teaches_nothing(api: Generation) -> None:
+    """Otherwise one caller could make the port's greeting unheard for ten minutes."""
+    async with (
+        serve(SlowGreeter()) as app,
+        run_sidecar(api, FixedCapture(app), ip="127.0.0.2") as running,
+    ):
+        inbound = running.config.inbound_listen
+        for last in (b"x", b""):
+            _, writer = await asyncio.open_connection(inbound.ip, inbound.port)
+            await asyncio.sleep(0.07)
+            writer.write(last)
+            writer.transport.abort()
+        first, took = await first_word(inbound)
+        assert first == b"220 ready\r\n"
+        assert took < STALL_S
+
+
+async def test_an_application_that_was_down_may_greet_when_it_is_up(api: Generation) -> None:
+    """A failed speculative dial is no answer."""
+    app = free_address("127.0.0.2")
+    async with run_sidecar(api, FixedCapture(app), ip="127.0.0.2") as running:
+        inbound = running.config.inbound_listen
+        _, writer = await asyncio.open_connection(inbound.ip, inbound.port)
+        await asyncio.sleep(0.07)
+        writer.transport.abort()
+        server = await asyncio.start_server(Greeter(), app.ip, app.port)
+        async with server:
+            first, took = await first_word(inbound)
+        assert first == b"220 ready\r\n"
+        assert took < STALL_S

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from dataclasses import replace
 from pathlib import Path
@@ -221,6 +223,37 @@ async def test_a_changed_policy_cuts_what_it_no_longer_allows(
         assert (await plain.until_event(event))["code"] == "unauthorized"
         for _, writer in (kept, lost):
             writer.transport.abort()
+
+
+async def test_a_policy_that_changes_during_the_dial_counts(
+    api: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was permitted before the application answered, and is not any more, is cut."""
+    control = Control(Watch(api))
+    heard: list[bytes] = []
+
+    async def record(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            heard.append(await reader.read())
+        writer.close()
+
+    async with (
+        serve(record) as app,
+        run_sidecar(api, FixedCapture(app), ip="127.0.0.2", control=control) as running,
+    ):
+        connector = running.sidecar.runtime.connector
+
+        class Late:
+            async def connect(self, address: Address, timeout_s: float) -> socket.socket:
+                control.inbound(app.port).publish(AUTHENTICATED)
+                return await connector.connect(address, timeout_s)
+
+        monkeypatch.setattr(running.sidecar.runtime, "connector", Late())
+        assert await exchange(running.config.inbound_listen, b"hello") == b""
+        event = "connection terminated due to policy change"
+        refused = await running.until_event(event)
+        assert (refused["code"], refused["target"]) == ("unauthorized", str(app))
+    assert b"".join(heard) == b""
 
 
 async def test_a_header_s_policy_is_asked_even_when_nothing_is_known(

@@ -108,6 +108,22 @@ def test_garbled_extensions_are_not_tls(data: bytes) -> None:
     assert read_client_hello(data) == Hello(HelloState.NOT_TLS)
 
 
+def _named(name: bytes) -> bytes:
+    return _with_extensions(_server_name(b"\x00" + len(name).to_bytes(2, "big") + name))
+
+
+def test_a_name_is_no_longer_than_dns_has_it() -> None:
+    """It becomes a metric's label: at the bound it is read, one past it the hello is no hello."""
+    assert read_client_hello(_named(b"a" * 253)) == Hello(HelloState.HELLO, "a" * 253)
+    assert read_client_hello(_named(b"a" * 254)) == Hello(HelloState.NOT_TLS)
+
+
+@pytest.mark.parametrize("name", [b"a b", b"a\n", b"a\x00", b'a"', b"a/b", b"[::1]", b"\x7f"])
+def test_a_name_holds_nothing_that_a_host_name_does_not(name: bytes) -> None:
+    """Nor what would have to be escaped wherever it is shown."""
+    assert read_client_hello(_named(name)) == Hello(HelloState.NOT_TLS)
+
+
 def test_vectors_over_the_bound_are_not_tls() -> None:
     """A cipher-suite list of 8,192 bytes is the longest that is read."""
 

@@ -209,12 +209,18 @@ def test_colors_by_the_names_that_everybody_knows(
 
 @pytest.mark.parametrize(
     ("descriptors", "memory", "connections"),
-    [(1024, 1 << 40, 480), (1 << 20, 64 << 20, 481), (0, 0, 16), (98, 1 << 40, 17)],
+    [
+        (1024, 1 << 40, 480),
+        (1 << 20, 64 << 20, 481),
+        (0, 0, 16),
+        (98, 1 << 40, 17),
+        (-1, 64 << 20, 481),
+    ],
 )
 def test_admission_follows_descriptors_and_memory(
     descriptors: int, memory: int, connections: int
 ) -> None:
-    """Two descriptors a connection, half of the memory, and never fewer than sixteen."""
+    """Two descriptors a connection, half of the memory, never fewer than 16; -1 is no limit."""
     assert affordable_connections(descriptors, memory) == connections
 
 
