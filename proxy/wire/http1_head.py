@@ -66,31 +66,27 @@ _MEANT: Final = frozenset(
 )
 """The fields that mean something to the reader itself."""
 
-_NO_FIELDS: Final[tuple[Fields, None]] = ((), None)
-
 
 def split_fields(
     lines: bytes, limits: Http1Limits, *, is_request: bool
-) -> tuple[Fields, dict[bytes, list[bytes]] | None]:
+) -> tuple[Fields, dict[bytes, list[bytes]]]:
     """Return the fields of matched field lines, and the values of those that mean something.
 
     Raises:
         ClientProtocolError, ServerProtocolError: more than ``limits.fields``.
 
     """
-    if not lines:
-        return _NO_FIELDS
     fields: list[Field] = []
-    meant: dict[bytes, list[bytes]] | None = None
+    meant: dict[bytes, list[bytes]] = {}
+    if not lines:
+        return (), meant
     for line in lines[:-2].split(b"\r\n"):
         raw, _, value = line.partition(b":")
         name = raw.lower()
         value = value.strip()
         fields.append((name, value))
         if name in _MEANT:
-            if meant is None:
-                meant = {name: [value]}
-            elif name in meant:
+            if name in meant:
                 meant[name].append(value)
             else:
                 meant[name] = [value]
@@ -122,21 +118,23 @@ def parse_request_head(
         form, scheme, authority, path = split_target(method, target, raw=leniency.raw_target)
     fields, meant = split_fields(lines, limits, is_request=True)
     version = HTTP_11 if minor == b"1" else HTTP_10
-    if meant is None:
-        meant = {}
     host = _host(meant.get(b"host"), version)
     if not authority:
         authority = host
     elif b"host" in meant and not is_same_authority(authority, host, scheme):
         raise ClientProtocolError("target and Host name two servers", code="http1-host-conflict")
-    length = _framing(meant, version, 0, is_request=True)
-    keep_alive, is_upgrade = _connection(meant.get(b"connection"), version)
+    length = 0
+    keep_alive = version == HTTP_11
     upgrade = b""
-    if is_upgrade and version == HTTP_11 and b"upgrade" in meant:
-        upgrade = _upgrade(meant[b"upgrade"])
+    expects = False
+    if len(meant) > 1 or not host:
+        length = _framing(meant, version, 0, is_request=True)
+        keep_alive, is_upgrade = _connection(meant.get(b"connection"), version)
+        if is_upgrade and version == HTTP_11 and b"upgrade" in meant:
+            upgrade = _upgrade(meant[b"upgrade"])
+        expects = version == HTTP_11 and _expects_continue(meant.get(b"expect"))
     if form is Form.AUTHORITY:
         _check_connect(version, length)
-    expects = b"expect" in meant and version == HTTP_11 and _expects_continue(meant[b"expect"])
     return RequestHead(
         method,
         form,
@@ -174,8 +172,6 @@ def parse_response_head(
     fields, meant = split_fields(lines, limits, is_request=False)
     version = HTTP_11 if minor == b"1" else HTTP_10
     status = int(digits)
-    if meant is None:
-        meant = {}
     keep_alive, _ = _connection(meant.get(b"connection"), version)
     length = _framing(meant, version, UNTIL_CLOSE, is_request=False)
     if (
@@ -211,9 +207,10 @@ def parse_trailers(lines: bytes, limits: Http1Limits = LIMITS, *, is_request: bo
 
 def _is_past_a_bound(head: bytes, limits: Http1Limits) -> bool:
     """Tell whether a line of a head is too long; short heads are not looked at."""
-    if len(head) > limits.start_line and head.index(b"\r\n") > limits.start_line:
+    size = len(head)
+    if size > limits.start_line and head.index(b"\r\n") > limits.start_line:
         return True
-    return _has_long_field(head, limits)
+    return size > limits.field_line and _has_long_field(head, limits)
 
 
 def _has_long_field(lines: bytes, limits: Http1Limits) -> bool:
@@ -312,6 +309,6 @@ def _check_connect(version: int, length: int) -> None:
         raise ClientProtocolError("CONNECT has content", code="http1-connect")
 
 
-def _expects_continue(values: list[bytes]) -> bool:
+def _expects_continue(values: list[bytes] | None) -> bool:
     """Tell whether the client waits for 100 (RFC 9110 §10.1.1)."""
-    return any(b"100-continue" in list_members(value) for value in values)
+    return values is not None and any(b"100-continue" in list_members(value) for value in values)

@@ -6,6 +6,7 @@ from collections import deque
 from typing import Final, final
 
 from proxy.wire.http_field import Field, Fields
+from proxy.wire.http_message import NONE_SENSITIVE
 
 ENDED: Final = 1
 """How a stream closed: both sides sent all they had."""
@@ -21,39 +22,40 @@ _REMEMBERED: Final = 256
 class Stream:
     """The state of one open or half-closed stream."""
 
+    is_remote_open: bool = True
+    """The peer may still send content or trailers."""
+    is_local_open: bool = True
+    """We have not sent the end of the stream."""
+    has_head: bool = False
+    """The request's head, or the response's final one, has come."""
+    has_no_content: bool = False
+    """The response to HEAD, or one whose status has no content."""
+    expected: int = -1
+    """Octets of content that Content-Length still promises; -1: it promised none."""
+
+    unacknowledged: int = 0
+    """Octets that were handed out and not acknowledged."""
+    credit: int = 0
+    """Octets acknowledged that the peer has not been told of."""
+
+    waiting: deque[bytes | memoryview] | None = None
+    """Content that waits for the window or for the output to empty."""
+    waiting_size: int = 0
+    is_finished: bool = False
+    """The end of what we send has been handed over; it may wait behind content."""
+    trailers: Fields = ()
+    never_indexed: frozenset[Field] = NONE_SENSITIVE
+    is_ready: bool = False
+    """It stands in the queue of those that may send."""
+    stalled_since: float = -1.0
+    """When waiting content was first seen not to move; below zero: it moves."""
+
     def __init__(self, stream_id: int, send_window: int, receive_window: int) -> None:
         self.id: Final = stream_id
-        self.is_remote_open = True
-        """The peer may still send content or trailers."""
-        self.is_local_open = True
-        """We have not sent the end of the stream."""
-        self.has_head = False
-        """The request's head, or the response's final one, has come."""
-        self.has_no_content = False
-        """The response to HEAD, or one whose status has no content."""
-        self.expected = -1
-        """Octets of content that Content-Length still promises; -1: it promised none."""
-
-        self.receive_window = receive_window
-        """Octets that the peer may still send."""
-        self.unacknowledged = 0
-        """Octets that were handed out and not acknowledged."""
-        self.credit = 0
-        """Octets acknowledged that the peer has not been told of."""
-
         self.send_window = send_window
         """Octets that we may still send; below zero after a change of settings."""
-        self.waiting: deque[bytes | memoryview] | None = None
-        """Content that waits for the window or for the output to empty."""
-        self.waiting_size = 0
-        self.is_finished = False
-        """The end of what we send has been handed over; it may wait behind content."""
-        self.trailers: Fields = ()
-        self.never_indexed: frozenset[Field] = frozenset()
-        self.is_ready = False
-        """It stands in the queue of those that may send."""
-        self.stalled_since = -1.0
-        """When waiting content was first seen not to move; below zero: it moves."""
+        self.receive_window = receive_window
+        """Octets that the peer may still send."""
 
     def take_content(self, size: int, length: int, *, ends: bool) -> str:
         """Count a frame of ``size`` octets with ``length`` of content; return what it breaks."""
