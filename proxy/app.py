@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, final
@@ -89,12 +88,12 @@ class Sidecar:
         self._options = TcpOptions(
             keepalive_s=config.keepalive_s, user_timeout_ms=config.user_timeout_ms
         )
-        self._admin_sock, self._inbound_sock, self._outbound_sock = bind_all(
-            {
-                "admin": config.admin_listen,
-                "inbound": config.inbound_listen,
-                "outbound": config.outbound_listen,
-            }
+        self._socks = bind_all(
+            [
+                ("admin", config.admin_listen),
+                ("inbound", config.inbound_listen),
+                *(("outbound", address) for address in config.outbound_listens),
+            ]
         )
 
     runtime: Runtime
@@ -119,30 +118,36 @@ class Sidecar:
                 self._refuse_resumption(runtime.generation)
             for name, run in self._providers.services:
                 runtime.spawn(self._supervise(name, run))
-            admin = self._listen(loop, self._admin_sock, AdminServer(runtime, self._pages(runtime)))
-            inbound = self._listener(
-                loop, self._inbound_sock, InboundServer(runtime, self._providers.policies)
+            # Probes and scrapes must come through when user connections are at their bound.
+            admin = self._listeners(
+                "admin", AdminServer(runtime, self._pages(runtime)), Admission(1)
             )
-            outbound = self._listener(
-                loop,
-                self._outbound_sock,
+            inbound = self._listeners(
+                "inbound", InboundServer(runtime, self._providers.policies), self._admission
+            )
+            outbound = self._listeners(
+                "outbound",
                 OutboundServer(runtime, self._providers.policies, self._providers.discovery),
+                self._admission,
             )
+            for listener in admin:
+                listener.start()
             if await self._identified():
-                inbound.start()
-                outbound.start()
+                for listener in (*inbound, *outbound):
+                    listener.start()
                 self._quiet_collector()
                 self._log.info(
                     "serving",
-                    inbound=str(inbound.address),
-                    outbound=str(outbound.address),
-                    admin=str(admin.address),
+                    inbound=_texts(inbound),
+                    outbound=_texts(outbound),
+                    admin=_texts(admin),
                     identity=self._identity_text(),
                     drain_s=self._config.grace_period_s,
                 )
                 await self._stop.wait()
             status = await self._drained(runtime, inbound, outbound)
-            admin.close()
+            for listener in admin:
+                listener.close()
             await runtime.cancel()
         runtime.poller.close()
         return status
@@ -160,9 +165,9 @@ class Sidecar:
             connector=Connector(loop, self._options),
             generation=self._providers.identity.generation,
             own_ips=self._own_ips,
-            inbound_port=self._inbound_sock.getsockname()[1],
-            outbound_port=self._outbound_sock.getsockname()[1],
-            admin_port=self._admin_sock.getsockname()[1],
+            inbound_port=config.inbound_listen.port,
+            outbound_port=config.outbound_listen.port,
+            admin_port=config.admin_listen.port,
             limits=Limits(
                 detect_s=config.detect_timeout_s,
                 inbound_connect_s=config.inbound_connect_timeout_s,
@@ -188,18 +193,15 @@ class Sidecar:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
 
-    def _listener(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, handler: Accepted
-    ) -> Listener:
-        return Listener(loop, sock, handler, self._admission, self._options)
-
-    def _listen(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, handler: Accepted
-    ) -> Listener:
-        # Probes and scrapes must come through when user connections are at their bound.
-        listener = Listener(loop, sock, handler, Admission(1), self._options)
-        listener.start()
-        return listener
+    def _listeners(
+        self, name: str, handler: Accepted, admission: Admission
+    ) -> tuple[Listener, ...]:
+        loop = asyncio.get_running_loop()
+        return tuple(
+            Listener(loop, sock, handler, admission, self._options)
+            for each, sock in self._socks
+            if each == name
+        )
 
     def _pages(self, runtime: Runtime) -> AdminPages:
         return AdminPages(
@@ -260,15 +262,20 @@ class Sidecar:
             unsubscribe()
         return not self._stop.is_set()
 
-    async def _drained(self, runtime: Runtime, inbound: Listener, outbound: Listener) -> int:
+    async def _drained(
+        self, runtime: Runtime, inbound: Sequence[Listener], outbound: Sequence[Listener]
+    ) -> int:
         """Take no more inbound connections, let the open ones end, cut what is left."""
         deadline, began = self._config.grace_period_s, self._clock.monotonic()
         self._log.info("draining", open=self._drain.in_flight, deadline_s=deadline)
         self._drain.start()
-        await inbound.finish()
+        async with asyncio.TaskGroup() as tasks:
+            for listener in inbound:
+                tasks.create_task(listener.finish())
         # The application may still have to call somebody to finish what it does.
         drained = await self._drain.drained(deadline)
-        outbound.close()
+        for listener in outbound:
+            listener.close()
         left = self._drain.in_flight
         for connection in tuple(runtime.connections):
             connection.relay.cut(DrainingError("the deadline for draining has passed"))
@@ -288,3 +295,7 @@ class Sidecar:
             except Exception:  # noqa: BLE001  # last known good stays; this starts anew
                 self._log.exception("service broke", service=name, code="internal")
             await asyncio.sleep(_RESTART_PAUSE_S)
+
+
+def _texts(listeners: Sequence[Listener]) -> str:
+    return ", ".join(str(each.address) for each in listeners)

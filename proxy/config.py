@@ -17,6 +17,7 @@ from core.nearest import nearest_name
 from discovery.model import Address
 from proxy.setting import (
     ADDRESS,
+    ADDRESSES,
     FLAG,
     IDENTITY,
     IPS,
@@ -106,21 +107,22 @@ IDENTITY_MAX_REFRESH: Final = Setting(
 INBOUND_LISTEN_ADDR: Final = Setting(
     name="INBOUND_LISTEN_ADDR",
     form=ADDRESS,
-    default="0.0.0.0:4143",
+    default="[::]:4143",
     aliases=("INBOUND_LISTEN_ADDR",),
-    reason="Where inbound connections are redirected to; also the direct port.",
+    reason="Where inbound connections are redirected to; also the direct port. `[::]` is both "
+    "families, or IPv4 where the system has no other.",
 )
 OUTBOUND_LISTEN_ADDR: Final = Setting(
     name="OUTBOUND_LISTEN_ADDR",
-    form=ADDRESS,
-    default="127.0.0.1:4140",
-    aliases=("OUTBOUND_LISTEN_ADDR",),
-    reason="Where outbound connections are redirected to.",
+    form=ADDRESSES,
+    default="127.0.0.1:4140,[::1]:4140",
+    aliases=("OUTBOUND_LISTEN_ADDRS", "OUTBOUND_LISTEN_ADDR"),
+    reason="Where outbound connections are redirected to. Without IPv6 here, `[::1]` is left out.",
 )
 ADMIN_LISTEN_ADDR: Final = Setting(
     name="ADMIN_LISTEN_ADDR",
     form=ADDRESS,
-    default="0.0.0.0:4191",
+    default="[::]:4191",
     aliases=("ADMIN_LISTEN_ADDR",),
     reason="Liveness, readiness, metrics, configuration.",
 )
@@ -246,7 +248,7 @@ class Config:
     identity_min_refresh_s: float
     identity_max_refresh_s: float
     inbound_listen: Address
-    outbound_listen: Address
+    outbound_listens: tuple[Address, ...]
     admin_listen: Address
     detect_timeout_s: float
     inbound_connect_timeout_s: float
@@ -265,6 +267,11 @@ class Config:
     dev_authority: Path | None
     ignored: tuple[str, ...]
     """Names of Linkerd's that are set and not read, each with what is read instead if anything."""
+
+    @property
+    def outbound_listen(self) -> Address:
+        """The first of the outbound addresses; all have its port."""
+        return self.outbound_listens[0]
 
 
 class _Reader:
@@ -342,7 +349,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
         identity_min_refresh_s=read.present(IDENTITY_MIN_REFRESH),
         identity_max_refresh_s=read.present(IDENTITY_MAX_REFRESH),
         inbound_listen=read.present(INBOUND_LISTEN_ADDR),
-        outbound_listen=read.present(OUTBOUND_LISTEN_ADDR),
+        outbound_listens=read.present(OUTBOUND_LISTEN_ADDR),
         admin_listen=read.present(ADMIN_LISTEN_ADDR),
         detect_timeout_s=read.present(DETECT_TIMEOUT),
         inbound_connect_timeout_s=read.present(INBOUND_CONNECT_TIMEOUT),

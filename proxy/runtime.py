@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import final
+from typing import Final, final
 
 from core.clock import Clock
 from core.drain import Drain
@@ -17,6 +17,7 @@ from core.errors import MeshError
 from core.watch import Watch
 from discovery.model import Address
 from identity.generation import Generation
+from proxy.net.address import plain_ip
 from proxy.net.capture import Capture
 from proxy.net.connection import Connection
 from proxy.net.connector import Connector
@@ -24,6 +25,8 @@ from proxy.net.listener import Admission
 from proxy.net.poller import Poller
 from proxy.telemetry.log import Logger
 from proxy.telemetry.metric import Metrics
+
+_HERE: Final = ("::1", "::", "0.0.0.0")  # noqa: S104  # dialled, they all lead to this host
 
 
 @final
@@ -67,9 +70,10 @@ class Runtime:
 
     def is_own_listener(self, address: Address) -> bool:
         """Whether dialling ``address`` would reach one of our own listeners: a loop."""
-        return address.port in (self.inbound_port, self.outbound_port) and (
-            address.ip in self.own_ips or address.ip in {"127.0.0.1", "::1"}
-        )
+        if address.port not in (self.inbound_port, self.outbound_port):
+            return False
+        ip = plain_ip(address.ip)
+        return ip in self.own_ips or ip in _HERE or ip.startswith("127.")
 
     def is_own_port(self, port: int) -> bool:
         """Whether the sidecar itself listens on ``port``: no port of the application's."""

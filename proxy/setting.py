@@ -146,6 +146,15 @@ def _address(text: str) -> Address:
     return Address(str(found), int(port))
 
 
+def _addresses(text: str) -> tuple[Address, ...]:
+    found = tuple(_address(each.strip()) for each in text.split(","))
+    if len(found) > 2 or len({each.port for each in found}) > 1:
+        raise ValueError(f"{shown(text)} is not one address, or one of each family with one port")
+    if len(found) == 2 and (":" in found[0].ip) is (":" in found[1].ip):
+        raise ValueError(f"{shown(text)} has two addresses of the same family")
+    return found
+
+
 def _workload(text: str) -> tuple[str, str]:
     namespace, slash, name = text.partition("/")
     if text.startswith("{"):
@@ -176,6 +185,7 @@ FLAG: Final = Form("true or false", _flag)
 PATH: Final = Form("path", _path)
 IPS: Final = Form("IP addresses, comma-separated", _ips)
 ADDRESS: Final = Form("IP:PORT, or [IP]:PORT for IPv6", _address)
+ADDRESSES: Final = Form("IP:PORT, [IP]:PORT, or both", _addresses)
 WORKLOAD: Final = Form("NAMESPACE/POD", _workload)
 IDENTITY: Final = Form("identity", _identity)
 LEVEL: Final = Form(f"one of {', '.join(LEVELS)}", parse_level)

@@ -22,7 +22,8 @@ class Workload:
 
     name: str
     service_account: str
-    ip: str
+    ips: Sequence[str]
+    """Its addresses, the first of them first."""
     ports: Mapping[str, int]
     """Container → the port it listens on."""
     meshed: bool = True
@@ -41,7 +42,7 @@ class Service:
 
     name: str
     app: str
-    cluster_ip: str
+    cluster_ips: Sequence[str]
     ports: Mapping[int, int]
     """Port → the pods' port."""
 
@@ -103,8 +104,8 @@ def _pod(workload: Workload) -> Json:
         },
         "status": {
             "phase": "Running",
-            "podIP": workload.ip,
-            "podIPs": [{"ip": workload.ip}],
+            "podIP": workload.ips[0],
+            "podIPs": [{"ip": ip} for ip in workload.ips],
             "conditions": [{"type": "Ready", "status": "True"}],
         },
     }
@@ -115,8 +116,8 @@ def _service(service: Service) -> Json:
         **_manifest("v1", "Service", service.name, NAMESPACE),
         "spec": {
             "selector": {"app": service.app},
-            "clusterIP": service.cluster_ip,
-            "clusterIPs": [service.cluster_ip],
+            "clusterIP": service.cluster_ips[0],
+            "clusterIPs": list(service.cluster_ips),
             "ports": [
                 {"name": f"port-{port}", "port": port, "targetPort": target}
                 for port, target in service.ports.items()

@@ -10,7 +10,8 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Final, TypeVar, final
 
@@ -56,11 +57,14 @@ class Sidecar:
         return found
 
     def find(self, seconds: float, **fields: object) -> Event | None:
-        """Wait for the newest log line with these fields; None when none came."""
+        """Wait for the newest log line with these fields; None when none came.
+
+        A tuple stands for any of its values.
+        """
 
         def look() -> Event | None:
             for event in reversed(self.events()):
-                if all(event.get(name) == value for name, value in fields.items()):
+                if all(_fits(event.get(name), value) for name, value in fields.items()):
                     return event
             return None
 
@@ -104,6 +108,10 @@ class Sidecar:
             )
 
 
+def _fits(value: object, wanted: object) -> bool:
+    return value in wanted if isinstance(wanted, tuple) else value == wanted
+
+
 @final
 class Mesh:
     """One cluster's mesh."""
@@ -140,7 +148,7 @@ class Mesh:
             Workload(
                 name=name,
                 service_account=account,
-                ip=pod.ip,
+                ips=pod.ips,
                 ports=ports or {},
                 meshed=meshed,
                 annotations=annotations or {},
@@ -148,12 +156,18 @@ class Mesh:
         )
         return pod
 
-    def service(self, name: str, app: str, address: str, ports: Mapping[int, int]) -> None:
-        """Add a Service over the pods of ``app`` that exist; ``ports`` are port → pods' port."""
-        self._services.append(Service(name=name, app=app, cluster_ip=address, ports=ports))
-        pods = [workload for workload in self._workloads if workload.app == app]
-        for port, target in ports.items():
-            self.cluster.service(address, port, [(pod.ip, target) for pod in pods])
+    def service(
+        self, name: str, app: str, addresses: Sequence[str], ports: Mapping[int, int]
+    ) -> None:
+        """Add a Service over the pods of ``app`` that exist; ``ports`` are port → pods' port.
+
+        It has an address of each family that it is to be reached by.
+        """
+        self._services.append(Service(name=name, app=app, cluster_ips=addresses, ports=ports))
+        pods = [each for each in self._workloads if each.app == app]
+        for address, (port, target) in product(addresses, ports.items()):
+            ips = [each for pod in pods for each in pod.ips if (":" in each) is (":" in address)]
+            self.cluster.service(address, port, [(ip, target) for ip in ips])
 
     def write(self, **settings: str) -> None:
         """Write the manifests, with these settings of the whole mesh."""

@@ -1,11 +1,12 @@
 """Clusters on one machine: pods are network namespaces, each cabled to its cluster's node.
 
 Nothing is joined to the machine's own network, so no packet can leave it. As with most
-container networks a pod has one address and reaches everything through its node, which routes,
-and turns a Service's address into an endpoint's the way kube-proxy does: clients that have no
-sidecar can use Services too.
+container networks a pod has one address of each family and reaches everything through its node,
+which routes, and turns a Service's address into an endpoint's the way kube-proxy does: clients
+that have no sidecar can use Services too.
 
-Addresses: a cluster's pods lie in its own /24, the node at .1, pods from .11 on.
+Addresses: a cluster's pods lie in its own /24, the node at .1, pods from .11 on; in IPv6 in the
+/64 of unique local addresses that is made of the same numbers.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from types import TracebackType
 from typing import Final, Self, final
 
 from cli.demo.host import Host
 from core.errors import ConfigError
+from discovery.model import Address
 
 _FIRST_POD: Final = 11
+_NEXT_HOP: Final = "fe80::1"
+"""The node, on every pod's cable."""
 _MAX_PODS: Final = 200
 _END_S: Final = 5.0
 """How long all programs together may take to end by themselves."""
@@ -34,12 +38,18 @@ class Cluster:
         """Make the node; ``pods`` is a /24."""
         self.name: Final = name
         self.network: Final = pods
+        first, second, third, _ = pods.network_address.packed
+        self.network6: Final = IPv6Network(f"fd00:{first}:{second}:{third}::/64")
         self.gateway: Final = str(pods[1])
         self.node: Final = rig.host(f"{name}/node")
         self._rig: Final = rig
         self._pods: Final[dict[str, Pod]] = {}
         _set_up_router(self.node)
-        self.node.must(["ip", "addr", "add", f"{self.gateway}/32", "dev", "lo"])
+        _ip(
+            self.node,
+            f"addr add {self.gateway}/32 dev lo",
+            f"addr add {self.network6[1]}/128 dev lo",
+        )
 
     def pod(self, name: str) -> Pod:
         """Return the pod called ``name``, made when it is first named."""
@@ -56,35 +66,49 @@ class Cluster:
             left = len(endpoints) - index
             share = f"-m statistic --mode nth --every {left} --packet 0 " if left > 1 else ""
             rules += [
-                f"-A {chain} -d {address}/32 -p tcp --dport {port} {share}"
-                f"-j DNAT --to-destination {pod}:{target}"
+                f"-A {chain} -d {address} -p tcp --dport {port} {share}"
+                f"-j DNAT --to-destination {Address(pod, target)}"
                 for chain in ("PREROUTING", "OUTPUT")
             ]
             # A pod that reaches itself would take a packet from its own address for forged.
-            rules.append(f"-A POSTROUTING -s {pod}/32 -d {pod}/32 -p tcp -j MASQUERADE")
+            rules.append(f"-A POSTROUTING -s {pod} -d {pod} -p tcp -j MASQUERADE")
         text = "\n".join(["*nat", *rules, "COMMIT", ""])
-        self.node.must(["iptables-nft-restore", "-w", "5", "--noflush"], given=text)
+        program = "ip6tables-nft-restore" if ":" in address else "iptables-nft-restore"
+        self.node.must([program, "-w", "5", "--noflush"], given=text)
 
 
 @final
 class Pod:
-    """A network namespace with one address, beside the node of its cluster."""
+    """A network namespace with one address of each family, beside the node of its cluster."""
 
     def __init__(self, cluster: Cluster, host: Host, index: int) -> None:
         """Cable ``host`` to the cluster's node as its pod number ``index``."""
         self.host: Final = host
         self.ip: Final = str(cluster.network[_FIRST_POD + index])
+        self.ip6: Final = str(cluster.network6[_FIRST_POD + index])
+        self.ips: Final = (self.ip, self.ip6)
         self.cable: Final = f"v{index}"
         """The pod's end at the node, where its traffic can be watched."""
         node, here = cluster.node, host
         node.must(
             ["ip", "link", "add", self.cable, "type", "veth", "peer", "eth0", "netns", here.path]
         )
-        _ip(node, f"link set {self.cable} up", f"route add {self.ip}/32 dev {self.cable}")
+        # Nobody else can have these addresses: no second is lost in finding that out (nodad).
+        _ip(
+            node,
+            f"link set {self.cable} addrgenmode none",
+            f"link set {self.cable} up",
+            f"route add {self.ip}/32 dev {self.cable}",
+            f"addr add {_NEXT_HOP}/64 dev {self.cable} nodad",
+            f"route add {self.ip6}/128 dev {self.cable}",
+        )
         _ip(
             here,
+            "link set eth0 addrgenmode none",
             f"addr add {self.ip}/32 dev eth0",
+            f"addr add {self.ip6}/128 dev eth0 nodad",
             "link set eth0 up",
+            f"route add default via {_NEXT_HOP} dev eth0 onlink",
             f"route add {cluster.gateway} dev eth0 scope link",
             f"route add default via {cluster.gateway}",
         )
@@ -170,9 +194,14 @@ def _ip(host: Host, *commands: str) -> None:
 
 def _set_up_router(node: Host) -> None:
     # No redirects: a pod that reaches itself through its node would be told of a shorter way.
-    settings = ("ip_forward=1", "conf/all/send_redirects=0", "conf/default/send_redirects=0")
+    settings = (
+        "ipv4/ip_forward=1",
+        "ipv4/conf/all/send_redirects=0",
+        "ipv4/conf/default/send_redirects=0",
+        "ipv6/conf/all/forwarding=1",
+    )
     lines = (
-        f"echo {value} > /proc/sys/net/ipv4/{name}"
+        f"echo {value} > /proc/sys/net/{name}"
         for name, value in (setting.split("=") for setting in settings)
     )
     node.must(["sh", "-ec", "\n".join(lines)])

@@ -85,8 +85,8 @@ class Story:
             self._stranger = self._mesh.workload("stranger-0", "stranger", meshed=False)
             step.note = ", ".join(f"{name} {pod.ip}" for name, pod in self._mesh.pods.items())
         with self._talk.step("write the manifests that are the mesh") as step:
-            self._mesh.service("api", "store", WEB_ADDRESS, {80: _HTTP_PORT})
-            self._mesh.service("redis", "store", REDIS_ADDRESS, {_REDIS_PORT: _REDIS_PORT})
+            self._mesh.service("api", "store", [WEB_ADDRESS], {80: _HTTP_PORT})
+            self._mesh.service("redis", "store", [REDIS_ADDRESS], {_REDIS_PORT: _REDIS_PORT})
             self._mesh.write(defaultInboundPolicy="all-authenticated")
             step.note = f"default inbound policy all-authenticated, in {self._mesh.directory}"
 

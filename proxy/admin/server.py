@@ -62,7 +62,7 @@ class AdminServer:
         if len(self._open) >= MAX_CONNECTIONS:
             self._drop(next(iter(self._open)))
         self._open[stream] = None
-        self._runtime.spawn(self._serve(stream, inbox, ip.removeprefix("::ffff:")))
+        self._runtime.spawn(self._serve(stream, inbox, ip))
 
     def _drop(self, stream: Stream) -> None:
         self._open.pop(stream, None)

@@ -106,7 +106,7 @@ class InboundServer:
 
     def accepted(self, sock: socket.socket, ip: str) -> None:
         """Take a connection from the client at ``ip``."""
-        self._runtime.start(self._serve(sock, ip.removeprefix("::ffff:")))
+        self._runtime.start(self._serve(sock, ip))
 
     async def _serve(self, sock: socket.socket, ip: str) -> None:
         runtime = self._runtime

@@ -8,9 +8,10 @@ from typing import Final, Protocol, final
 
 from core.errors import CaptureError
 from discovery.model import Address
+from proxy.net.address import plain_ip
 
 _SO_ORIGINAL_DST: Final = 80
-"""linux/netfilter_ipv4.h."""
+"""linux/netfilter_ipv4.h; the same number in linux/netfilter_ipv6/ip6_tables.h."""
 
 
 class Capture(Protocol):
@@ -26,8 +27,16 @@ class RedirectCapture:
     """Connections redirected by netfilter: the kernel's NAT table knows their destination."""
 
     def original_destination(self, sock: socket.socket) -> Address:
-        """Ask for SO_ORIGINAL_DST; a connection that was not redirected gives its own address."""
+        """Ask for SO_ORIGINAL_DST; a connection that was not redirected gives its own address.
+
+        The client's address chooses the family: on a listener for both, an IPv4 connection is
+        known to IPv4's table alone, whatever the socket's own family.
+        """
         try:
+            if sock.family == socket.AF_INET6 and ":" in plain_ip(sock.getpeername()[0]):
+                raw = sock.getsockopt(socket.IPPROTO_IPV6, _SO_ORIGINAL_DST, 28)
+                port6, packed6 = struct.unpack_from("!2xH4x16s", raw)
+                return Address(plain_ip(socket.inet_ntop(socket.AF_INET6, packed6)), port6)
             raw = sock.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16)
         except OSError as error:
             raise CaptureError(

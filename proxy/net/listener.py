@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Final, Protocol, final
 
 from core.errors import ConfigError
 from discovery.model import Address
+from proxy.net.address import plain_ip
 from proxy.net.sockopt import TcpOptions, apply_options, drop_new_handshakes
 
 BACKLOG: Final = 4096
@@ -23,6 +24,7 @@ _ACCEPTS_A_TURN: Final = 64
 """So that one burst of connections does not hold up those that are open."""
 _PAUSE_MIN_S: Final = 0.05
 _PAUSE_MAX_S: Final = 1.0
+_NO_IPV6: Final = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
 _TRANSIENT: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -158,7 +160,7 @@ class Listener:
                 return False
             self._pause_s = _PAUSE_MIN_S
             sock.settimeout(0)
-            self._handler.accepted(sock, str(peer[0]))
+            self._handler.accepted(sock, plain_ip(peer[0]))
         return True
 
     def _back_off(self) -> None:
@@ -168,21 +170,23 @@ class Listener:
         self._pause_s = min(self._pause_s * 2, _PAUSE_MAX_S)
 
 
-def bind_all(wanted: Mapping[str, Address]) -> list[socket.socket]:
+def bind_all(wanted: Iterable[tuple[str, Address]]) -> list[tuple[str, socket.socket]]:
     """Return a listening socket for each (name, address), in order.
 
-    Connections wait in the kernel's queue until a Listener is started. Raises ConfigError naming
-    every address that cannot be had; then no other stays bound either.
+    ``[::]`` takes connections of both families. Where the system has no IPv6, it is 0.0.0.0, and
+    ``[::1]`` is left out. Connections wait in the kernel's queue until a Listener is started.
+    Raises ConfigError naming every address that cannot be had; then no other stays bound either.
     """
-    socks: list[socket.socket] = []
+    socks: list[tuple[str, socket.socket]] = []
     problems: list[str] = []
-    for name, address in wanted.items():
+    for name, address in wanted:
         try:
-            socks.append(_bind(address))
+            socks.append((name, _bind(address)))
         except OSError as error:
-            problems.append(f"the {name} listener cannot have {address}: {error.strerror}")
+            if address.ip != "::1" or error.errno not in _NO_IPV6:
+                problems.append(f"the {name} listener cannot have {address}: {error.strerror}")
     if problems:
-        for sock in socks:
+        for _, sock in socks:
             sock.close()
         raise ConfigError(problems, hint="free the port, or choose another address in the settings")
     return socks
@@ -190,9 +194,17 @@ def bind_all(wanted: Mapping[str, Address]) -> list[socket.socket]:
 
 def _bind(address: Address) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.ip else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        if address.ip == "::" and error.errno in _NO_IPV6:
+            return _bind(Address("0.0.0.0", address.port))  # noqa: S104  # as was asked for
+        raise
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.ip == "::":
+            # Whatever the system's default (net.ipv6.bindv6only) is.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((address.ip, address.port))
         sock.listen(BACKLOG)
         sock.settimeout(0)

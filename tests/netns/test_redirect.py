@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 
 import pytest
 
 from cli.demo.host import APP_UID, Host
 from cli.demo.pods import Cluster, Rig
+from core.errors import CaptureError
+from discovery.model import Address
+from proxy.net.address import plain_ip
+from proxy.net.capture import RedirectCapture
 from redirect.backend import Mode
 from tests.support.sockets import (
     ENVIRONMENT,
     PILLION,
+    connect_in,
     listener_in,
-    original_destination,
     socket_in,
 )
 
@@ -25,6 +30,7 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
+every_family = pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
 every_mode = pytest.mark.parametrize("mode", [each.value for each in Mode])
 
 
@@ -48,6 +54,16 @@ def redirect(host: Host, *arguments: str, uid: int | None = None) -> tuple[int, 
     return done.returncode, done.stdout, done.stderr
 
 
+def dual_listener_in(host: Host, port: int) -> socket.socket:
+    """Return a socket that listens on all addresses of both families, as the sidecar's."""
+    listener = socket_in(host, family=socket.AF_INET6)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    listener.bind(("::", port))
+    listener.listen(16)
+    return listener
+
+
 def saved(host: Host) -> str:
     """Return all rules of every back end, without counters and time stamps."""
     text = host.must(["nft", "-s", "list", "ruleset"])
@@ -65,45 +81,82 @@ def install(host: Host, mode: str, *options: str) -> None:
 
 
 @every_mode
+@every_family
 def test_an_inbound_connection_reaches_4143_with_its_destination(
-    cluster: Cluster, mode: str
+    cluster: Cluster, mode: str, family: int
 ) -> None:
-    """A client of pod:8080 meets the sidecar's listener, which learns of pod:8080."""
+    """A client of pod:8080 meets the sidecar's one listener, which learns of pod:8080."""
     client, server = cluster.pod("client"), cluster.pod("server")
     install(server.host, mode)
-    with listener_in(server.host, "0.0.0.0", 4143) as listener, socket_in(client.host) as near:
-        near.connect((server.ip, 8080))
+    target = server.ips[family]
+    with (
+        dual_listener_in(server.host, 4143) as listener,
+        connect_in(client.host, target, 8080),
+    ):
         far, peer = listener.accept()
         with far:
-            assert original_destination(far) == (server.ip, 8080)
-            assert peer[0] == client.ip
+            assert RedirectCapture().original_destination(far) == Address(target, 8080)
+            assert plain_ip(peer[0]) == client.ips[family]
 
 
 @every_mode
-def test_a_skipped_port_and_a_skipped_subnet_reach_the_app(cluster: Cluster, mode: str) -> None:
+def test_a_connection_to_4143_itself_keeps_that_destination(cluster: Cluster, mode: str) -> None:
+    """By which the sidecar tells a direct connection; in either family."""
+    client, server = cluster.pod("client"), cluster.pod("server")
+    install(server.host, mode)
+    with dual_listener_in(server.host, 4143) as listener:
+        for ip in server.ips:
+            with connect_in(client.host, ip, 4143):
+                far, _ = listener.accept()
+                with far:
+                    assert RedirectCapture().original_destination(far) == Address(ip, 4143)
+
+
+@every_mode
+@every_family
+def test_a_skipped_port_and_a_skipped_subnet_reach_the_app(
+    cluster: Cluster, mode: str, family: int
+) -> None:
     """What is skipped arrives where it was sent, sidecar or not."""
     client, other, server = (cluster.pod(name) for name in ("client", "other", "server"))
-    skipped = ("--skip-inbound-ports", "9000-9009", "--skip-subnets", f"{other.ip}/32")
-    install(server.host, mode, *skipped)
+    subnets = f"{other.ip}/32,{other.ip6}/128"
+    install(server.host, mode, "--skip-inbound-ports", "9000-9009", "--skip-subnets", subnets)
+    ip = server.ips[family]
     for source, port in ((client, 9005), (other, 8080)):
-        with listener_in(server.host, "0.0.0.0", port) as app, socket_in(source.host) as near:
-            near.connect((server.ip, port))
+        with listener_in(server.host, ip, port) as app, connect_in(source.host, ip, port):
             far, _ = app.accept()
             far.close()
 
 
 @every_mode
+@every_family
 def test_an_outbound_connection_reaches_4140_with_its_destination(
-    cluster: Cluster, mode: str
+    cluster: Cluster, mode: str, family: int
 ) -> None:
-    """An app's connection meets the sidecar's listener on loopback."""
+    """An app's connection meets the sidecar's listener on loopback, of its own family."""
     client, server = cluster.pod("client"), cluster.pod("server")
     install(client.host, mode)
-    with listener_in(client.host, "127.0.0.1", 4140) as listener, socket_in(client.host) as near:
-        near.connect((server.ip, 8080))
+    with (
+        listener_in(client.host, ("127.0.0.1", "::1")[family], 4140) as listener,
+        connect_in(client.host, server.ips[family], 8080),
+    ):
         far, _ = listener.accept()
         with far:
-            assert original_destination(far) == (server.ip, 8080)
+            seen = RedirectCapture().original_destination(far)
+            assert seen == Address(server.ips[family], 8080)
+
+
+def test_without_rules_no_destination_is_known(cluster: Cluster) -> None:
+    """In a namespace without rules the kernel knows nothing, and the connection is refused."""
+    client, server = cluster.pod("client"), cluster.pod("server")
+    for ip in server.ips:
+        with (
+            dual_listener_in(server.host, 4143) as listener,
+            connect_in(client.host, ip, 4143),
+        ):
+            far, _ = listener.accept()
+            with far, pytest.raises(CaptureError, match="no original destination"):
+                RedirectCapture().original_destination(far)
 
 
 @every_mode

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
-import struct
 import sys
 import threading
 from pathlib import Path
@@ -18,10 +17,11 @@ PILLION = [sys.executable, "-c", "from cli.main import main; main()"]
 ENVIRONMENT = {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
 """Makes other processes run the very packages that are under test here."""
 _CLONE_NEWNET = 0x40000000
-_SO_ORIGINAL_DST = 80
 
 
-def socket_in(host: Host, *, wait_s: float = 10.0) -> socket.socket:
+def socket_in(
+    host: Host, *, wait_s: float = 10.0, family: socket.AddressFamily = socket.AF_INET
+) -> socket.socket:
     """Return a TCP socket that lives in ``host``; the calling thread stays where it is."""
     made: list[socket.socket | OSError] = []
 
@@ -32,7 +32,7 @@ def socket_in(host: Host, *, wait_s: float = 10.0) -> socket.socket:
             if library.setns(file, _CLONE_NEWNET):
                 made.append(OSError(ctypes.get_errno(), "setns"))
                 return
-            made.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            made.append(socket.socket(family, socket.SOCK_STREAM))
         finally:
             os.close(file)
 
@@ -48,14 +48,21 @@ def socket_in(host: Host, *, wait_s: float = 10.0) -> socket.socket:
 
 def listener_in(host: Host, address: str, port: int) -> socket.socket:
     """Return a socket that listens in ``host``."""
-    listener = socket_in(host)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket_in(host, family=family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((address, port))
     listener.listen(16)
     return listener
 
 
-def original_destination(connection: socket.socket) -> tuple[str, int]:
-    """Return where the client wanted to go; OSError when the kernel knows of no redirection."""
-    raw = connection.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16)
-    return socket.inet_ntoa(raw[4:8]), struct.unpack_from("!H", raw, 2)[0]
+def connect_in(host: Host, address: str, port: int, *, wait_s: float = 10.0) -> socket.socket:
+    """Return a socket of ``host`` that is connected to ``address``, of either family."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    near = socket_in(host, wait_s=wait_s, family=family)
+    try:
+        near.connect((address, port))
+    except OSError:
+        near.close()
+        raise
+    return near

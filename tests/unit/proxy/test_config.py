@@ -138,9 +138,9 @@ def test_what_is_required_is_enough() -> None:
     """Everything else has a default that serves."""
     config = read(GOOD)
     assert (config.pod_namespace, config.pod_name) == ("shop", "web-0")
-    assert config.inbound_listen == Address("0.0.0.0", 4143)
-    assert config.outbound_listen == Address("127.0.0.1", 4140)
-    assert config.admin_listen == Address("0.0.0.0", 4191)
+    assert config.inbound_listen == Address("::", 4143)
+    assert config.outbound_listens == (Address("127.0.0.1", 4140), Address("::1", 4140))
+    assert config.admin_listen == Address("::", 4191)
     assert config.grace_period_s == 120
     assert config.max_connections >= 16
     assert not config.shutdown_endpoint
