@@ -19,6 +19,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "policy": ("cli.policy.command", "explain, test, lint, compare and audit who may call whom"),
     "proxy": ("cli.proxy", "the sidecar itself, configured by its environment"),
     "redirect": ("cli.redirect", "install, remove or show the capture rules of a pod"),
+    "run": ("cli.run.command", "an application with its sidecar, without Kubernetes"),
     "version": ("cli.version", "what runs here, and whether its core is compiled"),
 }
 """Verb → (module that holds it as ``command``, one line of help)."""

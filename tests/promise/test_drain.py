@@ -55,7 +55,7 @@ def scene() -> Iterator[Scene]:
         for pod in ("busy-0", "idle-0", "hasty-0", "early-0"):
             mesh.workload(pod, pod.partition("-")[0])
         client = mesh.workload("client-0", "client", meshed=False)
-        mesh.service("busy", "busy", "10.96.0.10", {PORT: PORT})
+        mesh.service("busy", "busy", ["10.96.0.10"], {PORT: PORT})
         mesh.write()
         mesh.start_issuer()
         for pod in ("busy-0", "idle-0", "hasty-0"):

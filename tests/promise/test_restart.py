@@ -33,7 +33,7 @@ def test_traffic_resumes_after_a_sidecar_was_killed(which: str) -> None:
         mesh = Mesh(rig, rig.cluster("a"), find_runtime(PROXY_UID, place), place)
         mesh.workload("web-0", "web")
         mesh.workload("store-0", "store")
-        mesh.service("store", "store", STORE, {80: 8000})
+        mesh.service("store", "store", [STORE], {80: 8000})
         mesh.write()
         mesh.start_issuer()
         sidecars = {}

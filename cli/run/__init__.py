@@ -1,0 +1,1 @@
+"""``pillion run``: an application with its sidecar, without Kubernetes."""
