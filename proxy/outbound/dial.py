@@ -132,6 +132,7 @@ async def _secure(
         await stream.start_tls(engine)
         if session is not None and not engine.resumed:
             keeper.drop()
+            engine.keeper = keeper
         peer = authenticate(generation, engine, runtime.clock.now().timestamp())
         expect(peer, expected, endpoint.path.trust_domain)
     except MeshError as error:

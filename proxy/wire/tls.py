@@ -202,5 +202,7 @@ class TlsEngine:
 
 def reason_of(error: ssl.SSLError) -> str:
     """Return OpenSSL's reason in words, without file names and line numbers."""
-    reason = error.reason or (str(error.args[-1]) if error.args else "unknown")
-    return reason.lower().replace("_", " ")
+    if error.reason:
+        return error.reason.lower().replace("_", " ")
+    message = str(error.args[-1]) if error.args else "unknown"
+    return message.partition(" (_ssl")[0].lower()

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,8 +20,11 @@ DIRECT: Final = "transport.l5d.io/v1"
 _PATIENCE_S: Final = 5.0
 
 
-def mk_files(mesh: Mesh, who: str, directory: Path, **times: float) -> tuple[Path, Path]:
-    """Issue a leaf and return its chain and key as PEM files."""
+def mk_files(
+    mesh: Mesh, who: str, directory: Path, *, starts_s: float = 0, **times: float
+) -> tuple[Path, Path]:
+    """Issue a leaf, ``starts_s`` seconds from now; return its chain and key as PEM files."""
+    times.setdefault("now", time.time() + starts_s)
     issued = mesh.leaf(mesh.identity(who), directory, **times)
     chain = directory / "chain.pem"
     chain.write_text(
