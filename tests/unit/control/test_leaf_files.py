@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
-from typing import final
 
 import pytest
 
@@ -18,6 +16,7 @@ from identity.material import Material, read_chain
 from identity.pem import join_pem
 from tests.authority import Mesh, mk_identity, mk_mesh
 from tests.support.clock import FakeClock
+from tests.support.volume import Volume
 
 WEB = mk_identity("shop/web")
 
@@ -118,40 +117,24 @@ def test_anchors_count_while_the_leaf_s_files_are_broken(mesh: Mesh, tmp_path: P
     assert generation.trouble == ""
 
 
-@final
-class Volume:
-    """A mounted Secret: files that are links into a version, exchanged in one stroke."""
-
-    def __init__(self, directory: Path) -> None:
-        self.material = Material(directory)
-        self._versions = 0
-        self.material.anchors.mkdir(parents=True)
-        for path in (
-            self.material.key,
-            self.material.chain,
-            self.material.anchors / "cluster.local.pem",
-        ):
-            below = path.relative_to(directory)
-            path.symlink_to(Path(*[".."] * (len(below.parts) - 1), "..data", *below.parts))
-
-    def publish(self, mesh: Mesh, *roots: bytes) -> None:
-        """Exchange leaf, key and anchors at once; the version before is removed."""
-        self._versions += 1
-        directory = self.material.directory
-        version = Material(directory / f"..v{self._versions}")
-        _trust(version, *roots)
-        _rotate(mesh, version)
-        draft = directory / "..draft"
-        draft.symlink_to(version.directory.name)
-        draft.rename(directory / "..data")
-        shutil.rmtree(directory / f"..v{self._versions - 1}", ignore_errors=True)
+def _publish(volume: Volume, mesh: Mesh, *roots: bytes) -> None:
+    """Exchange leaf, key and anchors at once."""
+    place = mesh.authority.directory / "issued"
+    issued = mesh.leaf(WEB, place)
+    volume.publish(
+        {
+            "chain.pem": join_pem([issued.leaf, *issued.intermediates]),
+            "key.pem": (place / "key.pem").read_bytes(),
+            "anchors/cluster.local.pem": join_pem(roots),
+        }
+    )
 
 
 async def test_a_mounted_secret_is_followed(mesh: Mesh, tmp_path: Path) -> None:
     """Each version at once and whole, also when its root is a new one."""
     other = mk_mesh(tmp_path / "other")
     volume = Volume(tmp_path / "web")
-    volume.publish(mesh, mesh.root)
+    _publish(volume, mesh, mesh.root)
     leaf, _, _ = _files(mesh, tmp_path / "web")
     assert leaf.load()
     seen: list[Generation | None] = []
@@ -167,7 +150,7 @@ async def test_a_mounted_secret_is_followed(mesh: Mesh, tmp_path: Path) -> None:
             ],
             start=1,
         ):
-            volume.publish(issuer, *roots)
+            _publish(volume, issuer, *roots)
             generation = await leaf.generation.changed(number)
             assert generation is not None
             assert generation.anchors.roots["cluster.local"] == set(roots)
@@ -182,14 +165,14 @@ def test_a_version_exchanged_while_it_is_read_is_read_again(
 ) -> None:
     """Between the chain and the key: the pair that counts is the new one, and no fault is seen."""
     volume = Volume(tmp_path / "web")
-    volume.publish(mesh, mesh.root)
+    _publish(volume, mesh, mesh.root)
     leaf, _, _ = _files(mesh, tmp_path / "web")
     swaps = [1]
 
     def swap_before_reading(path: Path) -> bytes:
         if swaps:
             swaps.pop()
-            volume.publish(mesh, mesh.root)
+            _publish(volume, mesh, mesh.root)
         return read_private(path)
 
     monkeypatch.setattr(identity_module, "read_private", swap_before_reading)
@@ -197,4 +180,4 @@ def test_a_version_exchanged_while_it_is_read_is_read_again(
     assert leaf.status.current.failures == 0
     generation = leaf.generation.current
     assert generation is not None
-    assert generation.credential.chain == read_chain(volume.material.chain)
+    assert generation.credential.chain == read_chain(tmp_path / "web" / "chain.pem")
