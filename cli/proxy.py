@@ -31,6 +31,7 @@ from proxy.config import Config, read_config
 from proxy.net.capture import RedirectCapture
 from proxy.providers import IdentityProvider
 from proxy.telemetry.log import Logger, make_logger
+from resources.config_map import DEFAULT_CONFIG
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 Service = tuple[str, Callable[[], Awaitable[None]]]
@@ -53,7 +54,8 @@ def command() -> None:
         )
         runner.run(control.start())
         identity, own_ips = _who_we_are(config, control)
-        source, services = _identity_source(config, identity, clock, log, os.environ)
+        trust_domain = _trust_domain(identity, control)
+        source, services = _identity_source(config, identity, trust_domain, clock, log, os.environ)
         sys.exit(runner.run(_serve(config, log, clock, control, source, services, own_ips)))
 
 
@@ -83,12 +85,23 @@ def _who_we_are(config: Config, control: EmbeddedControl) -> tuple[Identity, fro
     return identity, frozenset(ips)
 
 
+def _trust_domain(identity: Identity, control: EmbeddedControl) -> str:
+    """Return the domain whose anchors vouch for us: the name's own, or else the mesh's."""
+    workload = control.own_workload
+    mesh = workload.config if workload is not None else DEFAULT_CONFIG
+    return identity.trust_domain or mesh.trust_domain
+
+
 def _identity_source(
-    config: Config, identity: Identity, clock: Clock, log: Logger, environment: Mapping[str, str]
+    config: Config,
+    identity: Identity,
+    trust_domain: str,
+    clock: Clock,
+    log: Logger,
+    environment: Mapping[str, str],
 ) -> tuple[IdentityProvider, list[Service]]:
     """Return where generations come from, and what has to run for that."""
     directory = config.identity_dir
-    trust_domain = identity.trust_domain
 
     def anchors(before: Anchors | None) -> Anchors:
         return load_anchors(Material(directory).anchors, trust_domain, before)
@@ -112,7 +125,14 @@ def _identity_source(
             log=say,
         )
     else:
-        files = LeafFiles(directory, identity, load_anchors=anchors, clock=clock, log=say)
+        files = LeafFiles(
+            directory,
+            identity,
+            load_anchors=anchors,
+            clock=clock,
+            log=say,
+            server_name=config.identity_server_name,
+        )
         files.load()
         return files, [("identity", files.run)]
     prepare_material(directory, identity)
@@ -123,6 +143,7 @@ def _identity_source(
         load_anchors=anchors,
         clock=clock,
         log=say,
+        server_name=config.identity_server_name,
         token=config.identity_token_file,
         min_refresh_s=config.identity_min_refresh_s,
         max_refresh_s=config.identity_max_refresh_s,

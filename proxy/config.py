@@ -23,6 +23,7 @@ from proxy.setting import (
     IPS,
     LEVEL,
     PATH,
+    SERVER_NAME,
     WORKLOAD,
     Setting,
     count,
@@ -87,8 +88,15 @@ IDENTITY_NAME: Final = Setting(
     name="IDENTITY_NAME",
     form=IDENTITY,
     default="",
-    aliases=("IDENTITY_LOCAL_NAME",),
+    aliases=("IDENTITY_LOCAL_NAME", "IDENTITY_SERVER_ID"),
     reason="Our identity; empty: that of the Pod manifest's service account.",
+)
+IDENTITY_SERVER_NAME: Final = Setting(
+    name="IDENTITY_SERVER_NAME",
+    form=SERVER_NAME,
+    default="",
+    aliases=("IDENTITY_SERVER_NAME",),
+    reason="The TLS server name (SNI) that is ours; empty: our identity, unless that is a URI.",
 )
 IDENTITY_MIN_REFRESH: Final = Setting(
     name="IDENTITY_MIN_REFRESH",
@@ -245,6 +253,7 @@ class Config:
     identity_socket: Path | None
     identity_token_file: Path | None
     identity_name: str
+    identity_server_name: str
     identity_min_refresh_s: float
     identity_max_refresh_s: float
     inbound_listen: Address
@@ -346,6 +355,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
         identity_socket=read.value(IDENTITY_SOCKET),
         identity_token_file=read.value(IDENTITY_TOKEN_FILE),
         identity_name=read.value(IDENTITY_NAME) or "",
+        identity_server_name=read.value(IDENTITY_SERVER_NAME) or "",
         identity_min_refresh_s=read.present(IDENTITY_MIN_REFRESH),
         identity_max_refresh_s=read.present(IDENTITY_MAX_REFRESH),
         inbound_listen=read.present(INBOUND_LISTEN_ADDR),
@@ -392,6 +402,11 @@ def _contradictions(config: Config) -> list[str]:
         problems.append(
             f"{PREFIX}{DEV_ISSUER.name} and {PREFIX}{IDENTITY_SOCKET.name} are both set: "
             "a leaf has one issuer"
+        )
+    if config.identity_name.startswith("spiffe://") and not config.identity_server_name:
+        problems.append(
+            f"{PREFIX}{IDENTITY_SERVER_NAME.name} is not set: {config.identity_name} is no server "
+            "name, and clients would take us for another one's TLS"
         )
     if config.identity_min_refresh_s > config.identity_max_refresh_s:
         problems.append(

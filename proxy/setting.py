@@ -181,6 +181,16 @@ def _identity(text: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _server_name(text: str) -> str:
+    try:
+        found = parse_identity(text)
+    except IdentityError:
+        found = None
+    if found is None or found.is_uri:
+        raise ValueError(f"{shown(text)} is no server name; write a DNS name without trailing dot")
+    return found.name
+
+
 FLAG: Final = Form("true or false", _flag)
 PATH: Final = Form("path", _path)
 IPS: Final = Form("IP addresses, comma-separated", _ips)
@@ -188,4 +198,5 @@ ADDRESS: Final = Form("IP:PORT, or [IP]:PORT for IPv6", _address)
 ADDRESSES: Final = Form("IP:PORT, [IP]:PORT, or both", _addresses)
 WORKLOAD: Final = Form("NAMESPACE/POD", _workload)
 IDENTITY: Final = Form("identity", _identity)
+SERVER_NAME: Final = Form("DNS name", _server_name)
 LEVEL: Final = Form(f"one of {', '.join(LEVELS)}", parse_level)

@@ -83,21 +83,19 @@ class AdminServer:
             self._open.pop(stream, None)
 
     async def _identify(self, stream: Stream, inbox: Inbox, ip: str) -> Client:
-        generation = self._runtime.generation.current
-        if generation is None:
+        if self._runtime.generation.current is None:
             return Client(ip)
         try:
             async with asyncio.timeout(DETECT_TIMEOUT_S):
                 await inbox.more(0)
         except TimeoutError:
             return Client(ip)
-        now = self._runtime.clock.now().timestamp()
         return await detect_client(
             stream,
             inbox,
-            generation,
+            self._runtime.generation,
             ip,
-            now,
+            self._runtime.clock,
             DETECT_TIMEOUT_S,
             direct=False,
             handshakes=self._runtime.metrics.inbound_handshakes,

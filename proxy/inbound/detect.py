@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from core.clock import Clock
 from core.errors import DetectTimeoutError, HandshakeError, MeshError
+from core.watch import Watch
 from identity.generation import Generation
 from identity.verify import authenticate
 from policy.model import Client, ClientTls
@@ -19,9 +21,9 @@ from proxy.wire.transport_header import TransportHeader, read_header
 async def detect_client(
     stream: Stream,
     inbox: Inbox,
-    generation: Generation,
+    generations: Watch[Generation | None],
     ip: str,
-    now: float,
+    clock: Clock,
     timeout_s: float,
     *,
     direct: bool,
@@ -29,8 +31,9 @@ async def detect_client(
 ) -> Client:
     """Return who the client is; mesh TLS is terminated on the way.
 
-    Bytes that are not for us stay in the inbox. Raises DetectTimeoutError, HandshakeError, or
-    ClosedEarlyError.
+    What our generation is counts when the client has spoken: it may have waited long. Without
+    one nothing is terminated. Bytes that are not for us stay in the inbox. Raises
+    DetectTimeoutError, HandshakeError, or ClosedEarlyError.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -41,14 +44,15 @@ async def detect_client(
                 hello = read_client_hello(inbox.data)
             if hello.state is not HelloState.HELLO or not hello.sni:
                 return Client(ip)
-            if hello.sni != generation.server_name:
+            generation = generations.current
+            if generation is None or hello.sni != generation.server_name:
                 return Client(ip, ClientTls.FOREIGN, sni=hello.sni)
             engine = TlsEngine(generation.server_context(direct), server_side=True)
             loop = asyncio.get_running_loop()
             began = loop.time()
             try:
                 await stream.start_tls(engine, inbox.take())
-                peer = authenticate(generation, engine, now)
+                peer = authenticate(generation, engine, clock.now().timestamp())
             except MeshError as error:
                 handshakes.failed(error.code)
                 raise

@@ -196,16 +196,15 @@ class InboundServer:
 
     async def _detect(self, stream: Stream, inbox: Inbox, ip: str, *, direct: bool) -> Client:
         runtime = self._runtime
-        generation = runtime.generation.current
-        if generation is None:
+        if runtime.generation.current is None:
             raise RefusedError("no certificate has been issued to us yet", code="draining")
         stream.resume()
         return await detect_client(
             stream,
             inbox,
-            generation,
+            runtime.generation,
             ip,
-            runtime.clock.now().timestamp(),
+            runtime.clock,
             runtime.limits.detect_s,
             direct=direct,
             handshakes=runtime.metrics.inbound_handshakes,

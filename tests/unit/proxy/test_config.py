@@ -44,6 +44,18 @@ MISTAKES: dict[str, tuple[Mapping[str, str | None], str]] = {
     "a path with a blank": ({"PILLION_MESH_DIR": "/mesh "}, "begins or ends with a blank"),
     "a socket without a token": ({"PILLION_IDENTITY_SOCKET": "/s"}, "the issuer's socket asks for"),
     "an identity that is none": ({"PILLION_IDENTITY_NAME": "web."}, "'web.' is no identity"),
+    "a server name that is a URI": (
+        {"PILLION_IDENTITY_SERVER_NAME": "spiffe://a/b"},
+        "'spiffe://a/b' is no server name",
+    ),
+    "a server name that is an address": (
+        {"PILLION_IDENTITY_SERVER_NAME": "10.0.0.1"},
+        "'10.0.0.1' is no server name; write a DNS name",
+    ),
+    "a URI for identity and no server name": (
+        {"PILLION_IDENTITY_NAME": "spiffe://cluster.local/web"},
+        "PILLION_IDENTITY_SERVER_NAME is not set: spiffe://cluster.local/web is no server name",
+    ),
     "a listener without port": ({"PILLION_INBOUND_LISTEN_ADDR": "10.0.0.1"}, "write IP:PORT"),
     "a listener without address": ({"PILLION_INBOUND_LISTEN_ADDR": ":4143"}, "write IP:PORT"),
     "a listener by name": ({"PILLION_ADMIN_LISTEN_ADDR": "localhost:1"}, "names are not resolved"),
