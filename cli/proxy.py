@@ -71,16 +71,16 @@ def _who_we_are(config: Config, control: EmbeddedControl) -> tuple[Identity, fro
     if identity is None and workload is not None:
         identity = workload.identity
     ips = config.pod_ips or (workload.pod.ips if workload is not None else ())
-    missing = f"and {config.mesh_dir} has no usable manifest of our pod that says it"
-    if identity is None:
-        problems.append(f"PILLION_IDENTITY_NAME is not set, {missing} (is the pod meshed?)")
-    if not ips:
-        problems.append(f"PILLION_POD_IPS is not set, {missing}")
-    if identity is None or problems:
+    pod = f"{config.pod_namespace}/{config.pod_name}"
+    if workload is None:
+        problems.append(f"{config.mesh_dir} has no usable manifest of our pod {pod} (PILLION_POD)")
+    elif identity is None:
+        problems.append(f"{pod} is not meshed: its manifest gives it no identity")
+    if identity is None or not ips:
         found = [str(problem) for problem in control.problems.current]
         raise ConfigError(
-            [*problems, *found],
-            hint=f"the pod is {config.pod_namespace}/{config.pod_name} (PILLION_POD)",
+            [*found, *problems],
+            hint="without a manifest PILLION_IDENTITY_NAME and PILLION_POD_IPS say who we are",
         )
     return identity, frozenset(ips)
 

@@ -116,7 +116,8 @@ class FolderWatcher:
         ways = []
         for path in {self._root, Path(os.path.realpath(self._root))}:
             below = path
-            while below != below.parent and not below.parent.exists():
+            # os.path's own: below a folder that is closed to us nothing exists, and nothing raises.
+            while below != below.parent and not os.path.exists(below.parent):  # noqa: PTH110
                 below = below.parent
             ways.append((below.parent, below.name))
         return ways

@@ -238,7 +238,8 @@ def _build_contexts(
             )
         except ssl.SSLError as error:
             raise IdentityError(
-                f"the certificate and the key are of no use together: {error.reason}"
+                f"the certificate and the key are of no use together: {error.reason or 'no key'}",
+                hint="remove key.pem and csr.der; they are made anew at the next start",
             ) from error
 
 

@@ -21,8 +21,6 @@ from proxy.telemetry.log import LEVELS, parse_level
 
 T = TypeVar("T")
 
-YEAR_S: Final = 365 * 86_400.0
-"""The longest duration: what Linkerd's chart writes for a timeout that is switched off."""
 _MAX_SHOWN: Final = 80
 
 

@@ -115,7 +115,7 @@ def read_documents(file: str, data: bytes) -> list[Node]:
     document: an empty file is what a writer leaves that was cut short.
     """
     if len(data) > MAX_FILE_BYTES:
-        raise _unreadable(file, 0, f"has {len(data)} bytes; at most {MAX_FILE_BYTES} are read")
+        raise _unreadable(file, 0, f"has more than the {MAX_FILE_BYTES} bytes that are read")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

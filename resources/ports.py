@@ -28,9 +28,6 @@ class PortSet:
         return isinstance(port, int) and any(low <= port <= high for low, high in self.ranges)
 
 
-NO_PORTS: Final = PortSet()
-
-
 def parse_ports(text: str, numbers_of: Callable[[str], tuple[int, ...]]) -> PortSet:
     """Read a list; ``numbers_of`` resolves port names (a name nobody has is no mistake)."""
     numeric, names = _split(text)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import settings
 
 import core
 from cli.version import core_modules, core_speed
@@ -26,6 +27,11 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 IS_CI: Final = os.environ.get("CI") == "true"
 
 sys.path.append(str(ROOT))
+
+
+# How long an example takes says nothing on a machine that others use too.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def _is_there(part: str) -> bool:

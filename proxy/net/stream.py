@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import socket
 import struct
@@ -192,14 +191,12 @@ class Stream:
             if events & (READ | GONE | ENDED):
                 self._readable()
         elif events & GONE:
-            self.abort(self._pending_error())
+            code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                self.abort(OSError(code, os.strerror(code)))
         elif events & ENDED:
             # It would be told for ever; what the peer sent before waits until it is read.
             self._unwatch()
-
-    def _pending_error(self) -> OSError:
-        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        return OSError(code or errno.ECONNRESET, os.strerror(code or errno.ECONNRESET))
 
     def _readable(self) -> None:
         try:

@@ -16,8 +16,6 @@ from identity.handshake import verified_end, verified_root
 
 Buffer = bytes | bytearray | memoryview
 
-MAX_RECORD_PLAINTEXT: Final = 16_384
-"""A record's application bytes at most (RFC 8446 section 5.2)."""
 _READS_FOR_TICKET: Final = 4
 
 

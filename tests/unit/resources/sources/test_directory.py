@@ -363,7 +363,7 @@ def test_a_file_past_the_bound_is_not_read_whole(tmp_path: Path) -> None:
     assert reader.scan().problems == ()
     (tmp_path / "a.json").write_text(text + " " * (MAX_FILE_BYTES + 1 - len(text)))
     (message,) = messages(reader.scan())
-    assert f"at most {MAX_FILE_BYTES}" in message
+    assert f"more than the {MAX_FILE_BYTES} bytes" in message
     assert reader.names == ["a"]
 
 
