@@ -71,12 +71,12 @@ def explain_long_start(limits: Http1Limits, *, is_request: bool) -> tuple[str, s
 
 
 def explain_fields(lines: list[bytes], limits: Http1Limits) -> tuple[str, str]:
-    """Return code and message for the first field line that is not taken, or their number."""
+    """Return code and message for the first field line that is not taken."""
     for number, line in enumerate(lines, 1):
         why = _explain_field_line(line, number, limits)
         if why is not None:
             return why
-    return "http1-too-many-fields", f"more than {limits.fields} field lines"
+    return "http1-field-line", "the field lines cannot be read"
 
 
 def _explain_request_line(line: bytes) -> tuple[str, str] | None:

@@ -119,7 +119,7 @@ class Http2Client(Http2Connection):
             return "http2-trailers"
         if stream.expected > 0:
             return "http2-content-length"
-        self._events.append(TrailersReceived(stream.id, section.fields))
+        self._events.append(TrailersReceived(stream.id, section.fields, section.never_indexed))
         return ""
 
     def _on_response(self, stream: Stream, section: Section, *, ends: bool) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from proxy.wire.http_field import Fields
-from proxy.wire.http_message import RequestHead, ResponseHead
+from proxy.wire.http_field import Field, Fields
+from proxy.wire.http_message import NONE_SENSITIVE, RequestHead, ResponseHead
 
 
 @final
@@ -49,6 +49,8 @@ class TrailersReceived:
 
     stream_id: int
     fields: Fields
+    never_indexed: frozenset[Field] = NONE_SENSITIVE
+    """As in a head."""
 
 
 @final

@@ -97,7 +97,7 @@ class Http2Server(Http2Connection):
             why = "http2-content-length"
         if why:
             return self._fail_stream(stream_id, why)
-        self._events.append(TrailersReceived(stream_id, section.fields))
+        self._events.append(TrailersReceived(stream_id, section.fields, section.never_indexed))
         self._end_remote(stream)
         return ""
 

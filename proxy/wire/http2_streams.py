@@ -25,7 +25,7 @@ from proxy.wire.http2_limit import Allowance, Http2Limits
 from proxy.wire.http2_outbox import Outbox
 from proxy.wire.http2_reason import REASONS
 from proxy.wire.http2_stream import ENDED, RESET_BY_US, ClosedStreams, Stream
-from proxy.wire.http_field import Fields
+from proxy.wire.http_field import Field, Fields
 from proxy.wire.http_message import NONE_SENSITIVE
 
 
@@ -95,14 +95,20 @@ class Http2Streams:
             self._reap()
         return stream.waiting_size
 
-    def send_trailers(self, stream_id: int, fields: Fields) -> None:
+    def send_trailers(
+        self,
+        stream_id: int,
+        fields: Fields,
+        *,
+        never_indexed: frozenset[Field] = NONE_SENSITIVE,
+    ) -> None:
         """Send the fields behind the content; they end the stream."""
         stream = self._streams.get(stream_id)
         if stream is None:
             return
         if stream.is_finished:
             raise ValueError(f"the end of stream {stream_id} has been sent")
-        self._outbox.send_trailers(stream, fields, NONE_SENSITIVE)
+        self._outbox.send_trailers(stream, fields, never_indexed)
         if self._outbox.finished:
             self._reap()
 

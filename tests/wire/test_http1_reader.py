@@ -230,3 +230,14 @@ def test_a_response_is_expected_once_at_a_time() -> None:
     assert reader.read_head() is not None
     reader.expect(b"GET")
     assert reader.read_head() is None
+
+
+def test_an_error_in_an_answer_is_raised_again() -> None:
+    """The connection is of no more use."""
+    reader = ResponseReader()
+    reader.expect(b"GET")
+    reader.feed(b"nonsense\r\n\r\n")
+    for _ in range(2):
+        with pytest.raises(ServerProtocolError) as caught:
+            reader.read_head()
+        assert caught.value.code == "http1-start-line"

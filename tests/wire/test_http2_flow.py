@@ -16,7 +16,6 @@ from proxy.wire.http2_event import (
     PingAnswered,
     RequestReceived,
     ResponseReceived,
-    SettingsChanged,
     StreamReset,
     TrailersReceived,
 )
@@ -176,6 +175,16 @@ def test_the_output_has_a_bound() -> None:
     talk.read()
     assert sum(talk.sizes) == 200_000
     assert talk.codec.drained() == [1]
+
+
+def test_pieces_that_wait_keep_their_order() -> None:
+    """Each is queued behind the one before, and none overtakes."""
+    pair = Pair()
+    stream = pair.request(POST, ends=False)
+    for octet in b"abc":
+        pair.client.send_data(stream, bytes([octet]) * 50_000, ends=octet == b"c"[0])
+    pair.run()
+    assert content(pair.at_server, stream) == b"a" * 50_000 + b"b" * 50_000 + b"c" * 50_000
 
 
 @pytest.mark.parametrize("trailers", [(), ((b"x", b"y"),)])
@@ -400,73 +409,59 @@ def test_stream_numbers_end() -> None:
     assert client.is_leaving
 
 
-def test_settings_are_told_and_followed() -> None:
-    """How many streams, how large a field section, how large a table."""
-    talk = call()
-    assert isinstance(talk.codec, Http2Client)
-    assert talk.codec.peer_header_list == -1
-    talk.say(wire.settings((3, 1), (6, 8_000), (1, 0)))
-    assert SettingsChanged() in talk.events
-    assert talk.codec.peer_header_list == 8_000
-    assert not talk.codec.can_open
-    talk.say(headers(1, wire.OK))
-    assert talk.codec.can_open
+def test_a_reset_takes_a_stream_out_of_the_queue() -> None:
+    """Also when it waits for room in the output, its window open."""
+    talk = call(Http2Limits(output=20_000), count=2, ends=False)
+    talk.codec.send_data(1, bytes(60_000), ends=True)
+    talk.codec.send_data(3, bytes(30_000), ends=True)
+    talk.codec.reset(3, 8)
+    talk.frames.clear()
+    talk.read()
+    assert sum(talk.sizes) == 60_000
+    assert [frame.type for frame in talk.frames if frame.stream_id == 3] == [3]
 
 
-def test_a_header_block_longer_than_a_frame_is_continued() -> None:
-    """And read by others."""
-    talk = call(fields=(*GET, *[(b"x-%d" % number, b"a" * 4_000) for number in range(9)]))
-    (sent,) = talk.sections
-    assert len(sent[1]) == 13
-    assert sent[2]
-    assert len(talk.frames) > 3
+def test_a_window_shut_by_settings_holds_back_what_stood_in_the_queue() -> None:
+    """And what is opened later lets it go on."""
+    talk = call(Http2Limits(output=20_000), ends=False)
+    talk.codec.send_data(1, bytes(60_000), ends=True)
+    talk.codec.feed(wire.settings((4, 0)), 0.0)
+    talk.frames.clear()
+    talk.read()
+    before = sum(talk.sizes)
+    assert before < 60_000
+    talk.say(wire.settings((4, 65_535)))
+    assert sum(talk.sizes) == 60_000
+    assert talk.codec.on_time(0.0) == []
 
 
-def test_windows_of_one_s_own_are_announced() -> None:
-    """The defaults are not: everybody knows them."""
-    talk = Talk(Http2Server(Http2Limits(stream_window=70_000, connection_window=65_535)))
-    talk.say(wire.PREFACE + wire.settings())
-    assert talk.announced[4] == 70_000
-    assert talk.updates == []
-    usual = Talk(Http2Server())
-    usual.say(wire.PREFACE + wire.settings())
-    assert 4 not in usual.announced
-    assert usual.updates == [1_048_576 - 65_535]
-    client = Talk(Http2Client(Http2Limits(stream_window=70_000)))
-    client.read()
-    assert client.announced[4] == 70_000
-    assert client.announced[2] == 0
+def test_heads_behind_our_reset_are_read_and_dropped() -> None:
+    """The compression table must not lose step."""
+    entry = wire.literal(b"x", b"steady", 0x40)
+    server = serve(answers=False)
+    server.say(headers(1, POST, ends=False))
+    server.codec.reset(1, 8)
+    server.events.clear()
+    server.say(wire.raw(0x1, 0x5, 1, entry))
+    assert server.events == []
+    server.say(wire.raw(0x1, 0x5, 3, wire.block(wire.GET) + b"\xbe"))
+    (request,) = [event for event in server.events if isinstance(event, RequestReceived)]
+    assert request.head.fields == ((b"x", b"steady"),)
+    client = call(count=2)
+    client.codec.reset(1, 8)
+    client.events.clear()
+    client.say(wire.raw(0x1, 0x5, 1, wire.block(wire.OK) + entry))
+    assert client.events == []
+    client.say(wire.raw(0x1, 0x5, 3, wire.block(wire.OK) + b"\xbe"))
+    assert client.statuses == [200]
 
 
-def test_a_leniency_lets_host_and_authority_differ() -> None:
-    """Between sidecars, where a filter may have changed one of them."""
-    fields = [*wire.GET, (b"host", b"b")]
-    strict = serve()
-    strict.say(headers(1, fields))
-    assert strict.reasons == ["http2-host"]
-    lenient = Talk(Http2Server(host_may_differ=True))
-    lenient.say(wire.PREFACE + wire.settings() + headers(1, fields))
-    (request,) = [event for event in lenient.events if isinstance(event, RequestReceived)]
-    assert request.head.authority == b"a"
-    assert (b"host", b"b") in request.head.fields
-
-
-def test_what_must_not_be_indexed_is_marked_on_the_way() -> None:
-    """RFC 7541 §6.2.3: an intermediary keeps the mark."""
-    talk = serve()
-    secret = wire.literal(b"x-secret", b"s3cret", 0x10)
-    talk.say(wire.raw(0x1, 0x5, 1, wire.block(wire.GET) + secret))
-    (request,) = [event for event in talk.events if isinstance(event, RequestReceived)]
-    assert request.head.never_indexed == {(b"x-secret", b"s3cret")}
-    client = Http2Client()
-    client.feed(wire.settings(), 0.0)
-    while client.take():
-        pass
-    for _ in range(4):
-        head = request.head
-        client.send_request(GET, head.fields, ends=True, never_indexed=head.never_indexed)
-        out = client.take()
-        assert b"\x10\x08x-secret\x06s3cret" in out
+def test_a_server_that_goes_on_behind_its_end_loses_the_stream() -> None:
+    """While we still send on it."""
+    talk = call(fields=wire.POST, ends=False)
+    talk.say(headers(1, wire.OK) + headers(1, wire.OK))
+    assert talk.reasons == ["http2-closed-stream"]
+    assert talk.resets == [(1, 5)]
 
 
 @settings(max_examples=40)

@@ -335,3 +335,25 @@ def test_a_smaller_table_is_signaled_before_anything_else() -> None:
     assert codec.encode((), (), NONE) == b""
     codec.resize(10**9)
     assert codec.encode((), (), NONE) == encode_integer(4_096, 5, 0x20)
+
+
+def test_entries_far_back_in_the_table_are_named_in_two_octets() -> None:
+    """124 entries of 33 octets fit; the oldest are past index 127."""
+    codec, ours = HpackEncoder(), decoder()
+    names = [bytes((first, second)) for first in b"abcdefgh" for second in b"abcdefghijkl"]
+    fields: list[Fields] = [((name, b""),) for name in names]
+    for each in fields * 2:
+        ours.decode(codec.encode((), each, NONE))
+    block = codec.encode((), fields[0], NONE)
+    assert len(block) == 2
+    assert decoded(ours, block) == list(fields[0])
+    assert codec.table_size == 34 * len(names)
+
+
+def test_what_was_written_once_is_forgotten_in_time() -> None:
+    """Only what comes back within 128 other fields is worth an entry."""
+    codec = HpackEncoder()
+    for number in range(300):
+        codec.encode((), ((b"x", b"%d" % number),), NONE)
+        assert len(codec._seen) <= 128
+    assert codec.table_size == 0
