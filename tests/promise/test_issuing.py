@@ -11,16 +11,22 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from control.identity import LeafRenewal
 from control.issuer_client import IssuerClient
 from control.launch import prepare_material
 from core.clock import SystemClock
+from identity.files import replace
+from identity.issuer import create_authority, read_chain
+from identity.key import create_key, encode_key, read_key
 from identity.ledger import read_entries
 from identity.material import Material
 from tests.authority import Mesh, mk_identity, mk_mesh
@@ -137,6 +143,21 @@ def test_a_second_issuer_does_not_take_the_first_one_s_socket(tmp_path: Path) ->
         assert "another issuer listens" in again.stderr
         assert first.poll() is None
         assert path.is_socket()
+
+
+def test_an_issuer_says_what_is_about_to_end(tmp_path: Path) -> None:
+    """When it starts, in its log: itself in thirty days."""
+    mesh, path, now = mk_mesh(tmp_path / "authority"), tmp_path / "issuer.sock", time.time()
+    authority, key = mesh.authority, create_key()
+    (root,) = read_chain(authority.root_certificate)
+    parent = (root, read_key(authority.root_key))
+    short = create_authority("short", key, lifetime=timedelta(days=30), now=now, parent=parent)
+    replace(authority.issuer_key, encode_key(key))
+    replace(authority.issuer_certificate, short.public_bytes(Encoding.PEM), mode=0o644)
+    with _issuer(mesh, path):
+        log = authority.directory / "serve.log"
+        wait_until(lambda: "in less than 60 days" in log.read_text(), seconds=30, what="a warning")
+        assert log.read_text().count("warn: the issuer ends at") == 1
 
 
 def test_a_leaf_is_issued_by_the_command(tmp_path: Path) -> None:

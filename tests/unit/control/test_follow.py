@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from control import watcher
 from control.follow import MAX_LINKS, folders_of, follow
+from control.inotify import Inotify
 
 
 def test_folders_are_those_in_which_a_change_may_matter(tmp_path: Path) -> None:
@@ -84,6 +87,39 @@ async def test_a_change_is_looked_at(tmp_path: Path, change: Callable[[Path], No
         change(root)
         wanted = path.read_bytes()
         while seen[-1] != wanted:
+            news.clear()
+            await news.wait()
+        running.cancel()
+
+
+@pytest.mark.parametrize("notices", ["none", "lost"])
+async def test_a_change_without_a_notice_is_looked_at_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notices: str
+) -> None:
+    """Where the kernel has no watches left for us, and where a notice never comes."""
+    path = tmp_path / "file"
+    path.write_bytes(b"1")
+    seen: list[bytes] = []
+    news = asyncio.Event()
+
+    def look() -> None:
+        seen.append(path.read_bytes())
+        news.set()
+
+    def refuse() -> Inotify:
+        raise OSError(errno.EMFILE, "no watches")
+
+    if notices == "none":
+        monkeypatch.setattr(watcher, "Inotify", refuse)
+        monkeypatch.setattr(watcher, "POLL_S", 0.05)
+    else:
+        monkeypatch.setattr(Inotify, "read", lambda self: iter(()))
+        monkeypatch.setattr(watcher, "SWEEP_S", 0.05)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(follow(tmp_path, lambda: [path], look))
+        await news.wait()
+        path.write_bytes(b"2")
+        while seen[-1] != b"2":
             news.clear()
             await news.wait()
         running.cancel()
