@@ -23,6 +23,8 @@ _NO_SYN: Final = b"".join(
     for each in ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 )
 """A classic BPF program, as socket filters take it (linux/filter.h)."""
+_NO_SYN_BUFFER: Final = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
+"""Where the kernel reads it: for ever, since a compiled local goes with its last use."""
 
 
 @final
@@ -59,9 +61,8 @@ def drop_new_handshakes(sock: socket.socket) -> None:
     system takes no filters, nothing happens.
     """
     with contextlib.suppress(OSError):
-        program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
         count = len(_NO_SYN) // _INSTRUCTION.size
-        fprog = struct.pack("HP", count, ctypes.addressof(program))
+        fprog = struct.pack("HP", count, ctypes.addressof(_NO_SYN_BUFFER))
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
 
 
