@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
 from typing import Final
 
 import click
@@ -28,7 +29,8 @@ from identity.material import Material
 from identity.name import Identity, parse_identity
 from proxy.app import Providers, Sidecar
 from proxy.config import Config, read_config
-from proxy.net.capture import RedirectCapture
+from proxy.explicit import Explicit, plan_explicit
+from proxy.net.capture import ExplicitCapture, RedirectCapture
 from proxy.providers import IdentityProvider
 from proxy.telemetry.log import Logger, make_logger
 from resources.config_map import DEFAULT_CONFIG
@@ -54,9 +56,11 @@ def command() -> None:
         )
         runner.run(control.start())
         identity, own_ips = _who_we_are(config, control)
+        explicit = _explicit(config, control, own_ips) if config.is_explicit else None
         trust_domain = _trust_domain(identity, control)
         source, services = _identity_source(config, identity, trust_domain, clock, log, os.environ)
-        sys.exit(runner.run(_serve(config, log, clock, control, source, services, own_ips)))
+        serving = _serve(config, log, clock, control, source, services, own_ips, explicit)
+        sys.exit(runner.run(serving))
 
 
 def _who_we_are(config: Config, control: EmbeddedControl) -> tuple[Identity, frozenset[str]]:
@@ -90,6 +94,18 @@ def _trust_domain(identity: Identity, control: EmbeddedControl) -> str:
     workload = control.own_workload
     mesh = workload.config if workload is not None else DEFAULT_CONFIG
     return identity.trust_domain or mesh.trust_domain
+
+
+def _explicit(config: Config, control: EmbeddedControl, own_ips: frozenset[str]) -> Explicit:
+    """Return the ports to hold, and let the pod's own programs in as such."""
+    workload = control.own_workload
+    declared = [each.number for each in workload.pod.ports] if workload is not None else []
+    own_ports = (config.inbound_listen, config.outbound_listen, config.admin_listen)
+    ports = {address.port for address in own_ports}
+    # On loopback others may have 127.0.0.1 too: only its own address tells the pod from them.
+    is_shared = any(ip_address(ip).is_loopback for ip in own_ips)
+    control.admit_from(own_ips if is_shared else {*own_ips, "127.0.0.1", "::1"})
+    return plan_explicit(own_ips, declared, config.app_ports, ports)
 
 
 def _identity_source(
@@ -184,6 +200,7 @@ async def _serve(
     source: IdentityProvider,
     services: list[Service],
     own_ips: frozenset[str],
+    explicit: Explicit | None,
 ) -> int:
     for problem in control.problems.current:
         log.warning("manifest problem", problem=str(problem))
@@ -196,14 +213,16 @@ async def _serve(
             identity=source,
             policies=control,
             discovery=control,
+            names=control,
             readiness=(control,),
             services=(("mesh directory", control.run), *services),
             build=_build,
         ),
-        RedirectCapture(),
+        RedirectCapture() if explicit is None else ExplicitCapture(),
         own_ips,
         log,
         clock,
+        explicit,
     )
     _obey(sidecar, log)
     try:

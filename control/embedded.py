@@ -9,7 +9,9 @@ the last good state in force.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Final, final
 
 from control.mesh import Mesh
@@ -29,7 +31,14 @@ from policy.default import (
     refuse_all,
     service_policy,
 )
-from policy.model import OutboundPolicy, OutboundTls, ServerPolicy
+from policy.model import (
+    LOCALHOST,
+    Authorization,
+    NetworkMatch,
+    OutboundPolicy,
+    OutboundTls,
+    ServerPolicy,
+)
 from policy.outbound_tls import outbound_tls, strictest
 from resources.document import Problem
 from resources.kind import ObjectKey
@@ -52,7 +61,14 @@ _STATE: Final[Tag] = ("embedded", "", "")
 class EmbeddedControl:
     """A mesh directory, as one of its pods sees it."""
 
-    def __init__(self, directory: str, namespace: str, pod: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        directory: str,
+        namespace: str,
+        pod: str,
+        clock: Clock,
+    ) -> None:
+        """Prepare to read ``directory`` as the pod that ``namespace`` and ``pod`` name."""
         self._source = DirectorySource(directory)
         self._watcher = FolderWatcher(self._source.root)
         self._clock = clock
@@ -61,6 +77,7 @@ class EmbeddedControl:
         """Our pod as last seen: what was in force stays so while it is being taken away."""
         self._mesh = Mesh()
         self._index = self._mesh.index
+        self._localhost: Authorization | None = None
         self._inbound = self._index.table(self._make_inbound)
         self._outbound = self._index.table(self._make_outbound)
         self._folders: tuple[str, ...] = ()
@@ -106,9 +123,22 @@ class EmbeddedControl:
         """Return what is known of an original destination, live."""
         return self._index.profile(destination, self._clock.monotonic())
 
+    def addresses(self, host: str, port: int) -> tuple[Address, ...] | None:
+        """Return where a Service's name leads now; None for a name that is none."""
+        return self._index.addresses(host, port)
+
     def endpoints(self, target: Target) -> Watch[EndpointSet]:
         """Return the live endpoints of a target."""
         return self._index.endpoints(target, self._clock.monotonic())
+
+    def admit_from(self, ips: Iterable[str]) -> None:
+        """Let the implicit authorization ``localhost`` hold for these addresses alone.
+
+        For capture without redirection, where the pod's own programs come from other addresses
+        than 127.0.0.1, or others from that one. To be called before policies are asked for.
+        """
+        networks = tuple(NetworkMatch(ip_network(ip)) for ip in sorted(ips))
+        self._localhost = replace(LOCALHOST, networks=networks)
 
     async def start(self) -> None:
         """Read the directory once; returns when all of it is in force, good or bad."""
@@ -195,7 +225,8 @@ class EmbeddedControl:
         pod = lookup.pod(self._key.namespace, self._key.name) or self._own
         if self._reason or pod is None:
             return refuse_all(self._reason)
-        return self._mesh.policy_of(lookup, pod, port)
+        policy = self._mesh.policy_of(lookup, pod, port)
+        return policy if self._localhost is None else replace(policy, localhost=self._localhost)
 
     def _make_outbound(self, lookup: Lookup, destination: Address) -> OutboundPolicy | None:
         lookup.tags.add(_STATE)

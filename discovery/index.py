@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeVar, final
 
 from core.watch import Watch
+from discovery.addresses import addresses_of
 from discovery.live import Dependents, LiveTable
 from discovery.model import Address, EndpointSet, Profile, Target
 from discovery.profile import profile_of
@@ -82,6 +83,10 @@ class Index:
     def profile(self, destination: Address, now: float) -> Watch[Profile | None]:
         """Return what is known of an original destination, live; ``now`` in monotonic seconds."""
         return self._profiles.watch(destination, now)
+
+    def addresses(self, host: str, port: int) -> tuple[Address, ...] | None:
+        """Return where a Service's name leads now; None for a name that is none."""
+        return addresses_of(Lookup(self._store), host, port, self._viewpoint)
 
     def endpoints(self, target: Target, now: float) -> Watch[EndpointSet]:
         """Return the ready endpoints of a target, live; ``now`` in monotonic seconds."""

@@ -19,11 +19,12 @@ from core.clock import Clock, SystemClock
 from core.drain import Drain
 from core.errors import DrainingError
 from core.watch import Watch
-from discovery.model import Labels
+from discovery.model import Address, Labels
 from identity.generation import Generation
 from proxy.admin.pages import AdminPages
 from proxy.admin.server import AdminServer
 from proxy.config import Config
+from proxy.explicit import Explicit
 from proxy.inbound.server import InboundServer
 from proxy.net.capture import Capture
 from proxy.net.connector import Connector
@@ -31,12 +32,20 @@ from proxy.net.listener import Accepted, Admission, Listener, bind_all
 from proxy.net.poller import Poller
 from proxy.net.sockopt import TcpOptions
 from proxy.outbound.server import OutboundServer
-from proxy.providers import DiscoveryProvider, IdentityProvider, PolicyProvider, ReadinessSource
+from proxy.outbound.socks import SocksEntry
+from proxy.providers import (
+    DiscoveryProvider,
+    IdentityProvider,
+    NameProvider,
+    PolicyProvider,
+    ReadinessSource,
+)
 from proxy.runtime import Limits, Runtime
 from proxy.telemetry.identity import count_identity
 from proxy.telemetry.log import Logger
 from proxy.telemetry.metric import Metrics
 
+APP_LISTENER: Final = "application"
 EXIT_DRAINED: Final = 0
 EXIT_DEADLINE: Final = 3
 _GC_THRESHOLDS: Final = (20_000, 20, 20)
@@ -54,6 +63,8 @@ class Providers:
     policies: PolicyProvider
     discovery: DiscoveryProvider
     readiness: Sequence[ReadinessSource] = ()
+    names: NameProvider | None = None
+    """What names of Services lead to, where applications tell us names."""
     services: Sequence[tuple[str, Callable[[], Awaitable[None]]]] = ()
     """What has to run beside: (name, run); started again when it breaks."""
     build: Callable[[], Labels] = tuple
@@ -72,6 +83,7 @@ class Sidecar:
         own_ips: frozenset[str],
         log: Logger,
         clock: Clock | None = None,
+        explicit: Explicit | None = None,
     ) -> None:
         self._config = config
         self._providers = providers
@@ -88,13 +100,12 @@ class Sidecar:
         self._options = TcpOptions(
             keepalive_s=config.keepalive_s, user_timeout_ms=config.user_timeout_ms
         )
-        self._socks = bind_all(
-            [
-                ("admin", config.admin_listen),
-                ("inbound", config.inbound_listen),
-                *(("outbound", address) for address in config.outbound_listens),
-            ]
+        bound = bind_all(
+            listen_addresses(config, explicit),
+            optional=APP_LISTENER if config.mesh_only_inbound else "",
         )
+        self._socks = bound.socks
+        self._explicit = explicit.without(bound.taken) if explicit is not None else None
 
     runtime: Runtime
     """The shared parts, there once ``run`` has begun."""
@@ -122,12 +133,19 @@ class Sidecar:
             admin = self._listeners(
                 "admin", AdminServer(runtime, self._pages(runtime)), Admission(1)
             )
-            inbound = self._listeners(
-                "inbound", InboundServer(runtime, self._providers.policies), self._admission
+            server = InboundServer(runtime, self._providers.policies)
+            inbound = (
+                *self._listeners("inbound", server, self._admission),
+                *self._listeners(APP_LISTENER, server, self._admission),
             )
             outbound = self._listeners(
                 "outbound",
-                OutboundServer(runtime, self._providers.policies, self._providers.discovery),
+                OutboundServer(
+                    runtime,
+                    self._providers.policies,
+                    self._providers.discovery,
+                    SocksEntry(runtime, self._providers.names) if self._explicit else None,
+                ),
                 self._admission,
             )
             for listener in admin:
@@ -162,9 +180,12 @@ class Sidecar:
             drain=self._drain,
             admission=self._admission,
             capture=self._capture,
-            connector=Connector(loop, self._options),
+            connector=Connector(
+                loop, self._options, self._explicit.ips if self._explicit is not None else ()
+            ),
             generation=self._providers.identity.generation,
             own_ips=self._own_ips,
+            explicit=self._explicit,
             inbound_port=config.inbound_listen.port,
             outbound_port=config.outbound_listen.port,
             admin_port=config.admin_listen.port,
@@ -229,7 +250,13 @@ class Sidecar:
 
     def warnings(self) -> tuple[str, ...]:
         """Return what somebody should look at although we are ready."""
-        return self._providers.identity.status.current.warnings
+        ports = sorted(self._explicit.unprotected) if self._explicit is not None else ()
+        unprotected = (
+            f"port {port} is unprotected: the application holds it, clients outside the mesh "
+            "reach it past the sidecar (PILLION_MESH_ONLY_INBOUND)"
+            for port in ports
+        )
+        return (*self._providers.identity.status.current.warnings, *unprotected)
 
     def _refresh_gauges(self) -> None:
         identity = self._providers.identity
@@ -295,6 +322,22 @@ class Sidecar:
             except Exception:  # noqa: BLE001  # last known good stays; this starts anew
                 self._log.exception("service broke", service=name, code="internal")
             await asyncio.sleep(_RESTART_PAUSE_S)
+
+
+def listen_addresses(config: Config, explicit: Explicit | None) -> list[tuple[str, Address]]:
+    """Return what a sidecar listens on, by the name of who serves it."""
+    listens = [
+        ("admin", config.admin_listen),
+        ("inbound", config.inbound_listen),
+        *(("outbound", address) for address in config.outbound_listens),
+    ]
+    if explicit is None:
+        return listens
+    ports = dict.fromkeys((name, address.port) for name, address in listens)
+    return [
+        *((name, Address(ip, port)) for name, port in ports for ip in explicit.ips),
+        *((APP_LISTENER, address) for address in explicit.wanted()),
+    ]
 
 
 def _texts(listeners: Sequence[Listener]) -> str:

@@ -31,6 +31,9 @@ from proxy.setting import (
     one_of,
     shown,
 )
+from proxy.setting import (
+    APP_PORTS as APP_PORTS_FORM,
+)
 from proxy.telemetry.log import FORMS
 
 T = TypeVar("T")
@@ -126,6 +129,28 @@ OUTBOUND_LISTEN_ADDR: Final = Setting(
     default="127.0.0.1:4140,[::1]:4140",
     aliases=("OUTBOUND_LISTEN_ADDRS", "OUTBOUND_LISTEN_ADDR"),
     reason="Where outbound connections are redirected to. Without IPv6 here, `[::1]` is left out.",
+)
+CAPTURE: Final = Setting(
+    name="CAPTURE",
+    form=one_of(("redirect", "explicit")),
+    default="redirect",
+    reason="How connections come here: redirected by rules of the kernel, or without privileges: "
+    "the sidecar holds the pod's ports, and its programs go out by SOCKS 5. Of the listeners' "
+    "addresses only the ports count then, all on the pod's own.",
+)
+APP_PORTS: Final = Setting(
+    name="APP_PORTS",
+    form=APP_PORTS_FORM,
+    default="",
+    reason="Explicit capture: ports of the pod and the application's own on 127.0.0.1; those of "
+    "the Pod's manifest are there already, each with its own number.",
+)
+MESH_ONLY_INBOUND: Final = Setting(
+    name="MESH_ONLY_INBOUND",
+    form=FLAG,
+    default="false",
+    reason="Explicit capture: start although the application holds a declared port on the pod's "
+    "address itself. Clients outside the mesh then reach it past the sidecar.",
 )
 ADMIN_LISTEN_ADDR: Final = Setting(
     name="ADMIN_LISTEN_ADDR",
@@ -259,6 +284,9 @@ class Config:
     inbound_listen: Address
     outbound_listens: tuple[Address, ...]
     admin_listen: Address
+    is_explicit: bool
+    app_ports: Mapping[int, int]
+    mesh_only_inbound: bool
     detect_timeout_s: float
     inbound_connect_timeout_s: float
     outbound_connect_timeout_s: float
@@ -361,6 +389,9 @@ def read_config(environment: Mapping[str, str]) -> Config:
         inbound_listen=read.present(INBOUND_LISTEN_ADDR),
         outbound_listens=read.present(OUTBOUND_LISTEN_ADDR),
         admin_listen=read.present(ADMIN_LISTEN_ADDR),
+        is_explicit=read.present(CAPTURE) == "explicit",
+        app_ports=read.value(APP_PORTS) or {},
+        mesh_only_inbound=read.present(MESH_ONLY_INBOUND),
         detect_timeout_s=read.present(DETECT_TIMEOUT),
         inbound_connect_timeout_s=read.present(INBOUND_CONNECT_TIMEOUT),
         outbound_connect_timeout_s=read.present(OUTBOUND_CONNECT_TIMEOUT),
@@ -413,6 +444,9 @@ def _contradictions(config: Config) -> list[str]:
             f"{PREFIX}{IDENTITY_MIN_REFRESH.name} is {config.identity_min_refresh_s:g} s, more "
             f"than the {config.identity_max_refresh_s:g} s of {PREFIX}{IDENTITY_MAX_REFRESH.name}"
         )
+    if not config.is_explicit and (config.app_ports or config.mesh_only_inbound):
+        names = [PREFIX + each.name for each in (APP_PORTS, MESH_ONLY_INBOUND)]
+        problems.append(f"{' and '.join(names)} have a meaning with {PREFIX}CAPTURE=explicit only")
     listeners = {
         INBOUND_LISTEN_ADDR.name: config.inbound_listen.port,
         OUTBOUND_LISTEN_ADDR.name: config.outbound_listen.port,

@@ -53,6 +53,14 @@ class DiscoveryProvider(Protocol):
         ...
 
 
+class NameProvider(Protocol):
+    """Names of Services as addresses, where applications tell us names."""
+
+    def addresses(self, host: str, port: int) -> tuple[Address, ...] | None:
+        """Return where a Service's name leads; None for a name that is none."""
+        ...
+
+
 class ReadinessSource(Protocol):
     """Something that may keep the sidecar from being ready."""
 

@@ -17,6 +17,7 @@ from core.errors import MeshError
 from core.watch import Watch
 from discovery.model import Address
 from identity.generation import Generation
+from proxy.explicit import Explicit
 from proxy.net.address import plain_ip
 from proxy.net.capture import Capture
 from proxy.net.connection import Connection
@@ -55,6 +56,8 @@ class Runtime:
     generation: Watch[Generation | None]
     own_ips: frozenset[str]
     """The pod's own addresses; empty: any address is taken for ours."""
+    explicit: Explicit | None
+    """Where applications are behind the ports that we hold; None: connections are redirected."""
     inbound_port: int
     outbound_port: int
     admin_port: int
@@ -73,7 +76,23 @@ class Runtime:
         if address.port not in (self.inbound_port, self.outbound_port):
             return False
         ip = plain_ip(address.ip)
-        return ip in self.own_ips or ip in _HERE or ip.startswith("127.")
+        if ip in self.own_ips or ip in _HERE:
+            return True
+        # Where nothing is redirected, each pod of a machine may have a loopback address.
+        return self.explicit is None and ip.startswith("127.")
+
+    def app(self, target: Address) -> Address:
+        """Return where to dial the application for a port of the pod.
+
+        Raises ConnectRefusedError for a port that the pod does not declare, where it has to.
+        """
+        return target if self.explicit is None else self.explicit.must_app(target)
+
+    def own_way(self, address: Address) -> Address:
+        """Return how the pod reaches itself at one of its own addresses."""
+        if self.explicit is None or address.ip not in self.own_ips:
+            return address
+        return self.explicit.app(address) or address
 
     def is_own_port(self, port: int) -> bool:
         """Whether the sidecar itself listens on ``port``: no port of the application's."""

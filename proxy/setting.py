@@ -7,7 +7,7 @@ a value with a blank too many is a mistake, and the message shows it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -22,6 +22,7 @@ from proxy.telemetry.log import LEVELS, parse_level
 T = TypeVar("T")
 
 _MAX_SHOWN: Final = 80
+_MAX_APP_PORTS: Final = 256
 
 
 @final
@@ -153,6 +154,27 @@ def _addresses(text: str) -> tuple[Address, ...]:
     return found
 
 
+def _app_ports(text: str) -> Mapping[int, int]:
+    found: dict[int, int] = {}
+    for each in (part.strip() for part in text.split(",")):
+        outer, _, inner = each.partition(":")
+        numbers = [_port(outer), _port(inner or outer)]
+        if None in numbers or len(found) >= _MAX_APP_PORTS:
+            raise ValueError(
+                f"{shown(each)} is no P or P:P' with ports from 1 to 65535, or there are more "
+                f"than {_MAX_APP_PORTS} of them"
+            )
+        if int(outer) in found:
+            raise ValueError(f"port {outer} is named twice")
+        found[int(outer)] = int(inner or outer)
+    return found
+
+
+def _port(text: str) -> int | None:
+    fits = text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= 65_535
+    return int(text) if fits else None
+
+
 def _workload(text: str) -> tuple[str, str]:
     namespace, slash, name = text.partition("/")
     if text.startswith("{"):
@@ -194,6 +216,7 @@ PATH: Final = Form("path", _path)
 IPS: Final = Form("IP addresses, comma-separated", _ips)
 ADDRESS: Final = Form("IP:PORT, or [IP]:PORT for IPv6", _address)
 ADDRESSES: Final = Form("IP:PORT, [IP]:PORT, or both", _addresses)
+APP_PORTS: Final = Form("P:P', comma-separated", _app_ports)
 WORKLOAD: Final = Form("NAMESPACE/POD", _workload)
 IDENTITY: Final = Form("identity", _identity)
 SERVER_NAME: Final = Form("DNS name", _server_name)

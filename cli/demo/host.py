@@ -1,7 +1,8 @@
 """A network namespace as a host of its own: programs run in it, and end with it.
 
 The namespace has no name: an open file keeps it, so that it vanishes with this process however
-that ends, and its programs with it (each is killed when its parent dies).
+that ends, and its programs with it (each is killed when its parent dies). A host that is shared
+has none: its programs run beside ours, as our own user.
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ _KILL_S: Final = 5.0
 
 @final
 class Host:
-    """One network namespace and the programs that were started in it."""
+    """One network namespace, or none, and the programs that were started in it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, is_shared: bool = False) -> None:
         """Make a namespace called ``name`` in messages; ConfigError where we may not."""
         self.name: Final = name
-        self._file = _new_namespace()
-        self._inode = os.fstat(self._file).st_ino
+        self.is_shared: Final = is_shared
+        self._file = -1 if is_shared else _new_namespace()
+        self._inode = 0 if is_shared else os.fstat(self._file).st_ino
         self._programs: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -48,7 +50,13 @@ class Host:
         return f"/proc/{os.getpid()}/fd/{self._file}"
 
     def command(self, arguments: Sequence[str], *, uid: int | None = None) -> list[str]:
-        """Return what runs ``arguments`` here: as root, or as ``uid`` with no capability."""
+        """Return what runs ``arguments`` here: as root, or as ``uid`` with no capability.
+
+        On a shared host it is run as we are, whatever the uid, and with no capability either.
+        """
+        if self.is_shared:
+            powers = ("--inh-caps=-all", "--bounding-set=-all") if os.geteuid() == 0 else ()
+            return ["setpriv", "--pdeathsig=KILL", "--no-new-privs", *powers, "--", *arguments]
         user = () if uid is None else (f"--reuid={uid}", f"--regid={uid}", *_UNPRIVILEGED)
         # Twice: at once, and again because changing the user takes it back.
         bound = ("setpriv", "--pdeathsig=KILL")
@@ -142,6 +150,10 @@ class Host:
             except subprocess.TimeoutExpired:
                 program.kill()
                 program.wait()
+            if self.is_shared:
+                # What it left behind in its group; a namespace is looked through below.
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(program.pid, signal.SIGKILL)
         # A program may have left children behind that live in no group of ours.
         for pid in self._inhabitants():
             _kill(pid)

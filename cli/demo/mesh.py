@@ -17,7 +17,7 @@ from typing import Final, TypeVar, final
 
 from cli.demo.host import Host
 from cli.demo.manifest import NAMESPACE, Service, Workload, write_manifests
-from cli.demo.pods import Cluster, Pod, Rig
+from cli.demo.pods import Hosts, Network, Pod
 from cli.demo.runtime import Runtime
 from core.errors import ConfigError
 from redirect.options import PROXY_UID
@@ -72,7 +72,7 @@ class Sidecar:
 
     def await_ready(self) -> None:
         """Wait until its admin server says that it is ready. Raises ConfigError with the reason."""
-        url = "http://127.0.0.1:4191/ready"
+        url = f"http://{self.pod.ip}:4191/ready"
         request = ["curl", "-sS", "-m", "2", "-w", "\n%{http_code}", url]
         answer = ""
 
@@ -116,7 +116,7 @@ def _fits(value: object, wanted: object) -> bool:
 class Mesh:
     """One cluster's mesh."""
 
-    def __init__(self, rig: Rig, cluster: Cluster, runtime: Runtime, place: Path) -> None:
+    def __init__(self, rig: Hosts, cluster: Network, runtime: Runtime, place: Path) -> None:
         """Prepare a mesh whose files go below ``place``, which every user may read."""
         self.cluster: Final = cluster
         self.directory: Final = place / "manifests"
@@ -141,14 +141,18 @@ class Mesh:
         ports: Mapping[str, int] | None = None,
         meshed: bool = True,
         annotations: Mapping[str, str] | None = None,
+        published: Sequence[str] = (),
     ) -> Pod:
-        """Add a pod, to the cluster and to the manifests."""
+        """Add a pod, to the cluster and to the manifests.
+
+        ``published``: the addresses that the manifests give for it instead of its own.
+        """
         pod = self.pods[name] = self.cluster.pod(name)
         self._workloads.append(
             Workload(
                 name=name,
                 service_account=account,
-                ips=pod.ips,
+                ips=published or pod.ips,
                 ports=ports or {},
                 meshed=meshed,
                 annotations=annotations or {},
@@ -237,7 +241,8 @@ class Mesh:
             (home / "token").chmod(0o400)
             home.chmod(0o700)
             for path in (home, *home.rglob("*")):
-                os.chown(path, PROXY_UID, PROXY_UID)
+                if not self.pods[workload.name].host.is_shared:
+                    os.chown(path, PROXY_UID, PROXY_UID)
         return home
 
     def pillion(self, *arguments: str, host: Host | None = None) -> str:

@@ -14,9 +14,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from types import TracebackType
-from typing import Final, Self, final
+from typing import Final, Protocol, Self, final
 
 from cli.demo.host import Host
 from core.errors import ConfigError
@@ -28,6 +29,31 @@ _NEXT_HOP: Final = "fe80::1"
 _MAX_PODS: Final = 200
 _END_S: Final = 5.0
 """How long all programs together may take to end by themselves."""
+
+
+class Network(Protocol):
+    """Where pods are, and how they reach each other."""
+
+    @property
+    def name(self) -> str:
+        """The cluster's name."""
+        ...
+
+    def pod(self, name: str) -> Pod:
+        """Return the pod called ``name``, made when it is first named."""
+        ...
+
+    def service(self, address: str, port: int, endpoints: Sequence[tuple[str, int]]) -> None:
+        """Let clients without a sidecar reach ``endpoints`` by a Service's address."""
+        ...
+
+
+class Hosts(Protocol):
+    """Where hosts come from, and how they end."""
+
+    def host(self, name: str) -> Host:
+        """Return a new host."""
+        ...
 
 
 @final
@@ -56,8 +82,38 @@ class Cluster:
         if name not in self._pods:
             if len(self._pods) == _MAX_PODS:
                 raise ConfigError(f"cluster {self.name} has {_MAX_PODS} pods; it can hold no more")
-            self._pods[name] = Pod(self, self._rig.host(f"{self.name}/{name}"), len(self._pods))
+            host = self._rig.host(f"{self.name}/{name}")
+            self._pods[name] = self._cabled(host, len(self._pods))
         return self._pods[name]
+
+    def _cabled(self, host: Host, index: int) -> Pod:
+        """Cable ``host`` to the node as pod number ``index``."""
+        ips = tuple(str(net[_FIRST_POD + index]) for net in (self.network, self.network6))
+        pod = Pod(host, ips, f"v{index}")
+        node = self.node
+        node.must(
+            ["ip", "link", "add", pod.cable, "type", "veth", "peer", "eth0", "netns", host.path]
+        )
+        # Nobody else can have these addresses: no second is lost in finding that out (nodad).
+        _ip(
+            node,
+            f"link set {pod.cable} addrgenmode none",
+            f"link set {pod.cable} up",
+            f"route add {pod.ip}/32 dev {pod.cable}",
+            f"addr add {_NEXT_HOP}/64 dev {pod.cable} nodad",
+            f"route add {pod.ip6}/128 dev {pod.cable}",
+        )
+        _ip(
+            host,
+            "link set eth0 addrgenmode none",
+            f"addr add {pod.ip}/32 dev eth0",
+            f"addr add {pod.ip6}/128 dev eth0 nodad",
+            "link set eth0 up",
+            f"route add default via {_NEXT_HOP} dev eth0 onlink",
+            f"route add {self.gateway} dev eth0 scope link",
+            f"route add default via {self.gateway}",
+        )
+        return pod
 
     def service(self, address: str, port: int, endpoints: Sequence[tuple[str, int]]) -> None:
         """Let clients without a sidecar reach ``endpoints`` by the ClusterIP ``address``."""
@@ -78,40 +134,25 @@ class Cluster:
 
 
 @final
+@dataclass(frozen=True, slots=True)
 class Pod:
-    """A network namespace with one address of each family, beside the node of its cluster."""
+    """A host with addresses, beside the node of its cluster."""
 
-    def __init__(self, cluster: Cluster, host: Host, index: int) -> None:
-        """Cable ``host`` to the cluster's node as its pod number ``index``."""
-        self.host: Final = host
-        self.ip: Final = str(cluster.network[_FIRST_POD + index])
-        self.ip6: Final = str(cluster.network6[_FIRST_POD + index])
-        self.ips: Final = (self.ip, self.ip6)
-        self.cable: Final = f"v{index}"
-        """The pod's end at the node, where its traffic can be watched."""
-        node, here = cluster.node, host
-        node.must(
-            ["ip", "link", "add", self.cable, "type", "veth", "peer", "eth0", "netns", here.path]
-        )
-        # Nobody else can have these addresses: no second is lost in finding that out (nodad).
-        _ip(
-            node,
-            f"link set {self.cable} addrgenmode none",
-            f"link set {self.cable} up",
-            f"route add {self.ip}/32 dev {self.cable}",
-            f"addr add {_NEXT_HOP}/64 dev {self.cable} nodad",
-            f"route add {self.ip6}/128 dev {self.cable}",
-        )
-        _ip(
-            here,
-            "link set eth0 addrgenmode none",
-            f"addr add {self.ip}/32 dev eth0",
-            f"addr add {self.ip6}/128 dev eth0 nodad",
-            "link set eth0 up",
-            f"route add default via {_NEXT_HOP} dev eth0 onlink",
-            f"route add {cluster.gateway} dev eth0 scope link",
-            f"route add default via {cluster.gateway}",
-        )
+    host: Host
+    ips: tuple[str, ...]
+    """One of each family."""
+    cable: str = ""
+    """The pod's end at the node, where its traffic can be watched."""
+
+    @property
+    def ip(self) -> str:
+        """Its address of IPv4."""
+        return self.ips[0]
+
+    @property
+    def ip6(self) -> str:
+        """Its address of IPv6."""
+        return self.ips[1]
 
 
 @final

@@ -56,6 +56,11 @@ class Runtime:
         }
 
 
+def own_runtime() -> Runtime:
+    """Return what runs this program as the user that we are."""
+    return Runtime(sys.executable, Path(cli.__file__).resolve().parents[1])
+
+
 def find_runtime(uid: int, staging: Path) -> Runtime:
     """Return what ``uid`` can run; a copy, if one is needed, goes below ``staging``.
 

@@ -77,8 +77,8 @@ class Story:
 
     def _set_scene(self) -> None:
         with self._talk.step("make three pods of network namespaces") as step:
-            cluster = self._rig.cluster("demo")
-            self._mesh = Mesh(self._rig, cluster, self._runtime, self._place)
+            self._cluster = self._rig.cluster("demo")
+            self._mesh = Mesh(self._rig, self._cluster, self._runtime, self._place)
             ports = {"api": _HTTP_PORT, "redis": _REDIS_PORT}
             self._web = self._mesh.workload("web-0", "web")
             self._store = self._mesh.workload("store-0", "store", ports=ports)
@@ -140,7 +140,7 @@ class Story:
         """Start tcpdump on store-0's cable and wait until it listens."""
         said = capture.with_suffix(".log")
         with said.open("wb") as errors:
-            program = self._mesh.cluster.node.spawn(
+            program = self._cluster.node.spawn(
                 ["tcpdump", "-i", self._store.cable, *_WATCH, "-w", str(capture), "tcp"],
                 errors=errors,
             )

@@ -77,7 +77,9 @@ class Greetings:
         """
         runtime = self._runtime
         try:
-            sock = await runtime.connector.connect(target, runtime.limits.inbound_connect_s)
+            sock = await runtime.connector.connect(
+                runtime.app(target), runtime.limits.inbound_connect_s
+            )
         except MeshError:
             # Whether the application can be reached is for the connection itself to find out.
             return None

@@ -235,7 +235,9 @@ class InboundServer:
             return False
         if greeted is None:
             began = runtime.clock.monotonic()
-            sock = await runtime.connector.connect(target, runtime.limits.inbound_connect_s)
+            sock = await runtime.connector.connect(
+                runtime.app(target), runtime.limits.inbound_connect_s
+            )
             self._connect_seconds.observe(runtime.clock.monotonic() - began)
             far = Stream(runtime.poller, sock, inbox)
         else:

@@ -48,6 +48,19 @@ class RedirectCapture:
 
 
 @final
+class ExplicitCapture:
+    """Connections dialled at addresses that we hold: each was going just there."""
+
+    def original_destination(self, sock: socket.socket) -> Address:
+        """Return the address that the client dialled."""
+        try:
+            name = sock.getsockname()
+        except OSError as error:
+            raise CaptureError(f"no destination: {error.strerror}") from error
+        return Address(plain_ip(str(name[0])), int(name[1]))
+
+
+@final
 class FixedCapture:
     """Every connection was going to the same place: for measurements and tests."""
 

@@ -6,12 +6,14 @@ import asyncio
 import errno
 import os
 import socket
-from typing import final
+from typing import Final, final
 
 from core.errors import ConnectRefusedError, ConnectTimeoutError, OverloadError, UnreachableError
 from discovery.model import Address
 from proxy.net.sockopt import TcpOptions, apply_options
 
+_IP_BIND_ADDRESS_NO_PORT: Final = 24
+"""linux/in.h; for IPv6 sockets too."""
 _OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -19,15 +21,18 @@ _OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errn
 class Connector:
     """Dials addresses with the options every connection gets."""
 
-    __slots__ = ("_loop", "_options", "_source")
+    __slots__ = ("_loop", "_options", "_sources")
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, options: TcpOptions, source: str = ""
+        self,
+        loop: asyncio.AbstractEventLoop,
+        options: TcpOptions,
+        sources: tuple[str, ...] = (),
     ) -> None:
         self._loop = loop
         self._options = options
-        self._source = source
-        """The address to dial from; empty: the system's choice."""
+        self._sources = {":" in ip: ip for ip in reversed(sources)}
+        """The address to dial from, by whether it is of IPv6; none: the system's choice."""
 
     async def connect(self, address: Address, timeout_s: float) -> socket.socket:
         """Return a socket connected to ``address`` within ``timeout_s`` seconds.
@@ -42,8 +47,8 @@ class Connector:
             raise _as_mesh_error(address, error) from error
         try:
             apply_options(sock, self._options)
-            if self._source:
-                sock.bind((self._source, 0))
+            if self._sources:
+                self._bind(sock, address)
             if not self._begin(sock, (address.ip, address.port)):
                 async with asyncio.timeout(timeout_s):
                     await self._writable(sock)
@@ -61,6 +66,13 @@ class Connector:
             sock.close()
             raise
         return sock
+
+    def _bind(self, sock: socket.socket, address: Address) -> None:
+        source = self._sources.get(":" in address.ip)
+        if source is not None:
+            # The port is chosen at the connect: one may lead to many peers then.
+            sock.setsockopt(socket.SOL_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind((source, 0))
 
     def _begin(self, sock: socket.socket, address: tuple[str, int]) -> bool:
         """Begin the TCP handshake by hand, for the loop's own costs twice the system call.

@@ -10,11 +10,13 @@ import asyncio
 import errno
 import socket
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final, Protocol, final
 
 from core.errors import ConfigError
 from discovery.model import Address
 from proxy.net.address import plain_ip
+from proxy.net.holder import holder_of
 from proxy.net.sockopt import TcpOptions, apply_options, drop_new_handshakes
 
 BACKLOG: Final = 4096
@@ -170,26 +172,44 @@ class Listener:
         self._pause_s = min(self._pause_s * 2, _PAUSE_MAX_S)
 
 
-def bind_all(wanted: Iterable[tuple[str, Address]]) -> list[tuple[str, socket.socket]]:
+@final
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Listening sockets by name, and addresses that others hold and may keep."""
+
+    socks: list[tuple[str, socket.socket]]
+    taken: list[Address]
+
+
+def bind_all(wanted: Iterable[tuple[str, Address]], *, optional: str = "") -> Bound:
     """Return a listening socket for each (name, address), in order.
+
+    Addresses under the name ``optional`` may be somebody else's.
 
     ``[::]`` takes connections of both families. Where the system has no IPv6, it is 0.0.0.0, and
     ``[::1]`` is left out. Connections wait in the kernel's queue until a Listener is started.
     Raises ConfigError naming every address that cannot be had; then no other stays bound either.
     """
     socks: list[tuple[str, socket.socket]] = []
+    taken: list[Address] = []
     problems: list[str] = []
     for name, address in wanted:
         try:
             socks.append((name, _bind(address)))
         except OSError as error:
-            if address.ip != "::1" or error.errno not in _NO_IPV6:
-                problems.append(f"the {name} listener cannot have {address}: {error.strerror}")
+            if address.ip == "::1" and error.errno in _NO_IPV6:
+                continue
+            if name == optional and error.errno == errno.EADDRINUSE:
+                taken.append(address)
+                continue
+            holder = holder_of(address) if error.errno == errno.EADDRINUSE else ""
+            by = f" by {holder}" if holder else ""
+            problems.append(f"the {name} listener cannot have {address}: {error.strerror}{by}")
     if problems:
         for _, sock in socks:
             sock.close()
         raise ConfigError(problems, hint="free the port, or choose another address in the settings")
-    return socks
+    return Bound(socks, taken)
 
 
 def _bind(address: Address) -> socket.socket:

@@ -70,7 +70,7 @@ async def dial(runtime: Runtime, endpoint: Endpoint) -> Dialled:
 
 async def _dial(runtime: Runtime, endpoint: Endpoint) -> Dialled:
     reason = plaintext_reason(endpoint, runtime.own_ips)
-    wire = endpoint.address
+    wire = runtime.own_way(endpoint.address)
     if not reason and endpoint.direct_port is not None:
         wire = Address(endpoint.address.ip, endpoint.direct_port)
     if runtime.is_own_listener(wire) or runtime.is_own_listener(endpoint.address):

@@ -21,6 +21,7 @@ from proxy.outbound.resolve import (
     refuse_plaintext,
     refused_plan,
 )
+from proxy.outbound.socks import SocksEntry
 from proxy.providers import DiscoveryProvider, PolicyProvider
 from proxy.runtime import Runtime
 from proxy.telemetry.metric import target_labels
@@ -68,11 +69,17 @@ class OutboundServer:
     """Serves connections that the workload opened and that were redirected to us."""
 
     def __init__(
-        self, runtime: Runtime, policies: PolicyProvider, discovery: DiscoveryProvider
+        self,
+        runtime: Runtime,
+        policies: PolicyProvider,
+        discovery: DiscoveryProvider,
+        socks: SocksEntry | None = None,
     ) -> None:
         self._runtime = runtime
         self._policies = policies
         self._discovery = discovery
+        self._socks = socks
+        """Where connections are not redirected, they begin with their destination."""
         self._counts = OutboundCounts(runtime.metrics)
         self._random = random.Random()  # noqa: S311  # spreads load, keeps no secret
 
@@ -88,7 +95,10 @@ class OutboundServer:
         handed_over = False
         destination: Address | None = None
         try:
-            destination = runtime.capture.original_destination(sock)
+            if self._socks is None:
+                destination = runtime.capture.original_destination(sock)
+            else:
+                destination = await self._socks.destination(stream, inbox, ip)
             if runtime.is_own_listener(destination):
                 raise RefusedError(
                     f"{ip} dialled our own listener {destination}",

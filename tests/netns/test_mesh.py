@@ -23,7 +23,7 @@ import pytest
 
 from cli.demo.host import APP_UID
 from cli.demo.mesh import Mesh, Sidecar
-from cli.demo.pods import Pod, Rig
+from cli.demo.pods import Cluster, Pod, Rig
 from cli.demo.runtime import find_runtime
 from discovery.model import Address
 from proxy.wire.transport_header import ALPN, TransportHeader, encode_header
@@ -59,6 +59,7 @@ class Running:
     """A mesh and its sidecars."""
 
     mode: str
+    cluster: Cluster
     mesh: Mesh
     sidecars: dict[str, Sidecar]
     place: Path
@@ -124,7 +125,8 @@ def running(request: pytest.FixtureRequest) -> Iterator[Running]:
         place = Path(name)
         place.chmod(0o755)
         runtime = find_runtime(PROXY_UID, place)
-        mesh = Mesh(rig, rig.cluster("a"), runtime, place)
+        cluster = rig.cluster("a")
+        mesh = Mesh(rig, cluster, runtime, place)
         mesh.workload("web-0", "web")
         mesh.workload("store-0", "store")
         policy = {"config.linkerd.io/default-inbound-policy": "all-authenticated"}
@@ -142,7 +144,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[Running]:
             sidecars[pod] = mesh.start_sidecar(pod)
         for sidecar in sidecars.values():
             sidecar.await_ready()
-        yield Running(mode, mesh, sidecars, place)
+        yield Running(mode, cluster, mesh, sidecars, place)
 
 
 @pytest.fixture
@@ -399,7 +401,7 @@ def test_a_closed_port_ends_the_connection_at_once(scene: Scene) -> None:
 def test_a_black_hole_ends_the_connection_after_the_connect_timeout(scene: Scene) -> None:
     """An address that swallows packets costs the connect timeout (1 s), not the kernel's 2 min."""
     address = BLACK_HOLE[scene.family]
-    scene.mesh.cluster.node.must(["ip", "route", "add", "blackhole", address])
+    scene.running.cluster.node.must(["ip", "route", "add", "blackhole", address])
     took = closed(scene.web.pod, address, 80)
     assert 0.5 < took < 10
 
