@@ -10,10 +10,13 @@ import sys
 from typing import Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from core.errors import ConfigError, MeshError
 
 VERBS: Final[dict[str, tuple[str, str]]] = {
+    "check": ("cli.check.command", "what a mesh on this machine needs, and what helps"),
+    "completion": ("cli.completion", "the completion script of bash, zsh or fish"),
     "demo": ("cli.demo.command", "build a mesh on this machine and show it working"),
     "identity": ("cli.identity", "make an authority, serve and issue identities, look at them"),
     "policy": ("cli.policy.command", "explain, test, lint, compare and audit who may call whom"),
@@ -41,6 +44,15 @@ class LazyVerbs(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{VERBS[cmd_name][0]}.command is not a command")
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the verbs, and our own options, that begin so, without importing modules."""
+        verbs = [
+            CompletionItem(verb, help=help_text)
+            for verb, (_, help_text) in VERBS.items()
+            if verb.startswith(incomplete)
+        ]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of verbs without importing their modules."""

@@ -29,7 +29,7 @@ class OfflineMesh:
         scan = DirectorySource(directory).scan(now)
         self.problems: Final[tuple[Problem, ...]] = scan.problems
         self.resources: Final[tuple[Resource, ...]] = scan.applied
-        self._blocks: Final = scan.blocks
+        self.blocks: Final = scan.blocks
         self._by_key: Final = {each.meta.key: each for each in scan.applied}
         self.mesh: Final = Mesh()
         self.mesh.change(scan.applied, ())
@@ -57,7 +57,7 @@ class OfflineMesh:
 
     def policy(self, pod: ObjectKey, port: int) -> ServerPolicy:
         """Return the policy of a pod's port."""
-        for block in self._blocks:
+        for block in self.blocks:
             if block.namespace is None or block.namespace == pod.namespace:
                 return refuse_all(f"the mesh directory is broken: {block.problem}")
         return self.mesh.inbound(pod, port, 0.0).current

@@ -68,7 +68,7 @@ def find_runtime(uid: int, staging: Path) -> Runtime:
     """
     here = Path(cli.__file__).resolve().parents[1]
     as_is = Runtime(sys.executable, here)
-    if _runs(as_is, uid):
+    if runs(as_is, uid):
         return as_is
     why = blocked(uid, [Path(sys.executable), Path(sys.executable).resolve(), here])
     copy = staging / "packages"
@@ -76,7 +76,7 @@ def find_runtime(uid: int, staging: Path) -> Runtime:
     for interpreter in _interpreters():
         note = f"uid {uid} {why}: its programs run from a copy in {copy} by {interpreter}"
         staged = Runtime(interpreter, copy, note)
-        if _runs(staged, uid):
+        if runs(staged, uid):
             return staged
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     raise ConfigError(
@@ -101,7 +101,8 @@ def blocked(uid: int, paths: Sequence[Path]) -> str:
     return f"cannot run {paths[0]} with its packages"
 
 
-def _runs(runtime: Runtime, uid: int) -> bool:
+def runs(runtime: Runtime, uid: int) -> bool:
+    """Whether ``uid`` can run this program; asked as root."""
     user = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
     # By way of a shell: setpriv itself still finds programs where only root may look.
     shell = ["/bin/sh", "-c", 'exec "$0" "$@"']

@@ -14,6 +14,8 @@ from typing import Final
 
 import click
 
+from cli.admin_address import reachable
+from cli.completion import complete_pod
 from cli.demo.runtime import Runtime, find_runtime
 from cli.run.capture import Arrangement, by_redirection
 from cli.run.child import held_signals
@@ -23,10 +25,9 @@ from control.offline import OfflineMesh
 from core.duration import parse_duration
 from core.errors import ConfigError
 from core.nearest import nearest_name
-from discovery.model import Address
 from identity.files import make_directory
 from identity.name import Identity
-from proxy.config import Config, read_config
+from proxy.config import read_config
 from proxy.setting import WORKLOAD
 
 _MAX_PROBLEMS: Final = 5
@@ -60,7 +61,13 @@ def _duration(_: click.Context, __: click.Parameter, value: str) -> float:
     help="The directory of manifests that is the mesh.",
 )
 @click.option(
-    "--as", "who", metavar="NAMESPACE/POD", callback=_who, required=True, help="Which pod this is."
+    "--as",
+    "who",
+    metavar="NAMESPACE/POD",
+    callback=_who,
+    shell_complete=complete_pod,
+    required=True,
+    help="Which pod this is.",
 )
 @click.option(
     "--authority",
@@ -132,7 +139,7 @@ def command(
                 sidecar_environment={**environment, **settings},
                 app=command_line,
                 app_environment={**os.environ, **arrangement.environment},
-                admin=_reachable(config),
+                admin=reachable(config.admin_listen),
                 anchors=home / "anchors",
                 log=path,
                 log_file=log_file.fileno(),
@@ -192,13 +199,6 @@ def _as_user(arguments: Sequence[str], uid: int | None) -> list[str]:
     if uid is None:
         return bound(arguments)
     return bound(arguments, f"--reuid={uid}", f"--regid={uid}", *_UNPRIVILEGED)
-
-
-def _reachable(config: Config) -> Address:
-    """Return where the sidecar's admin server is reached from beside it."""
-    listen = config.admin_listen
-    everywhere = listen.ip in {"0.0.0.0", "::"}  # noqa: S104  # compared, not bound
-    return Address("127.0.0.1" if everywhere else listen.ip, listen.port)
 
 
 @contextmanager
