@@ -149,8 +149,10 @@ class InboundServer:
         client = Client(ip)
         if policy.protocol is Protocol.OPAQUE:
             return client, None
-        # A route makes it an HTTP port, whose server never speaks first.
-        if policy.protocol is Protocol.DETECT and not policy.routes:
+        # A route of the user's makes it an HTTP port, whose server never speaks first; every
+        # policy has the default ones.
+        is_http = any(route.metadata.kind != "default" for route in policy.routes)
+        if policy.protocol is Protocol.DETECT and not is_http:
             stream.resume()
             if isinstance(decide_connection(policy, client), Permit):
                 first = await self._greetings.listen(inbox, target)
