@@ -93,6 +93,7 @@ class Stream:
 
     __slots__ = (
         "_backlog",
+        "_broken",
         "_end_pending",
         "_engine",
         "_fd",
@@ -118,6 +119,8 @@ class Stream:
         self._engine: TlsEngine | None = None
         self._handshake: asyncio.Future[None] | None = None
         self._backlog: bytearray | None = None
+        self._broken: OSError | None = None
+        """Why nothing more can be sent, while what came before that is still being read."""
         self._reading = False
         self._end_pending = False
         self.closed = False
@@ -211,6 +214,8 @@ class Stream:
                 return
             if size:
                 self._decrypt(engine, _WIRE[:size])
+            elif self._broken is not None:
+                self.abort(self._broken)
             elif engine.established:
                 # Without close_notify before it, anyone may have forged it (RFC 8446, 6.1).
                 self.abort(TruncatedError("the TLS stream ended without close_notify"))
@@ -260,6 +265,9 @@ class Stream:
             self._peer_ended()
 
     def _peer_ended(self) -> None:
+        if self._broken is not None:
+            self.abort(self._broken)
+            return
         self.pause()
         self.ended_in = True
         self._sink.on_end()
@@ -358,7 +366,7 @@ class Stream:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
-            self.abort(error)
+            self._break(error)
             return
         if sent < len(data):
             self._backlog = bytearray(memoryview(data)[sent:])
@@ -382,6 +390,8 @@ class Stream:
                 self._sink.on_drained()
         except (BlockingIOError, InterruptedError):
             return
+        except OSError as error:
+            self._break(error)
         except Exception as error:  # noqa: BLE001  # the loop would call a raising callback for ever
             self.abort(error)
 
@@ -390,7 +400,21 @@ class Stream:
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as error:
+            self._break(error)
+
+    def _break(self, error: OSError) -> None:
+        """Send nothing more; first read what the peer said before it was gone.
+
+        A server that refuses an upload answers and closes, and its reset overtakes our bytes.
+        """
+        if self._broken is not None or not self._reading:
             self.abort(error)
+            return
+        self._broken = error
+        self.ended_out = True
+        self._end_pending = False
+        self._backlog = None
+        self._watch()
 
     # The end
 

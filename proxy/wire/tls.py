@@ -200,7 +200,9 @@ class TlsEngine:
 
 def reason_of(error: ssl.SSLError) -> str:
     """Return OpenSSL's reason in words, without file names and line numbers."""
-    if error.reason:
-        return error.reason.lower().replace("_", " ")
+    # None at an end of the stream, whatever its declared type says: compiled code would raise.
+    reason: str | None = getattr(error, "reason", None)
+    if reason:
+        return reason.lower().replace("_", " ")
     message = str(error.args[-1]) if error.args else "unknown"
     return message.partition(" (_ssl")[0].lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import socket
@@ -143,6 +144,36 @@ async def test_a_reset_is_passed_on_as_a_reset(web: Generation, api: Generation)
             with pytest.raises(ConnectionResetError):
                 await reader.read()
         writer.close()
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "redirected"])
+async def test_an_answer_to_an_upload_that_is_refused_arrives(
+    web: Generation, api: Generation, direct: bool
+) -> None:
+    """The application answers, closes with most of the upload unread, and is heard all the same."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1_000)
+        writer.write(b"413 too large")
+        await writer.drain()
+        writer.transport.abort()
+
+    async with serve(refuse) as app, run_pair(web, api, app, direct=direct) as pair:
+        loop = asyncio.get_running_loop()
+        for _ in range(5):
+            with socket.socket() as client:
+                client.settimeout(0)
+                async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+                    await loop.sock_connect(client, (pair.entry.ip, pair.entry.port))
+                    uploading = tasks.create_task(upload(client, 16 << 20))
+                    assert await loop.sock_recv(client, 100) == b"413 too large"
+                    uploading.cancel()
+
+
+async def upload(client: socket.socket, size: int) -> None:
+    """Send so many bytes, unless the server is gone before."""
+    with contextlib.suppress(ConnectionError):
+        await asyncio.get_running_loop().sock_sendall(client, bytes(size))
 
 
 async def test_a_slow_reader_holds_the_sender_back(web: Generation, api: Generation) -> None:

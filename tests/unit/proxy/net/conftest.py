@@ -1,0 +1,21 @@
+"""Both event loops, and two identities, for tests on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from proxy.net.poller import Poller
+from tests.session.conftest import api, mesh, pytest_asyncio_loop_factories, web
+
+__all__ = ["api", "mesh", "poller", "pytest_asyncio_loop_factories", "web"]
+
+
+@pytest.fixture
+async def poller() -> AsyncIterator[Poller]:
+    """Return what watches sockets in this test's loop."""
+    poller = Poller(asyncio.get_running_loop())
+    yield poller
+    poller.close()
