@@ -67,7 +67,13 @@ seconds and bytes. This page is made from the table in `proxy/telemetry/metric.p
 A family keeps {MAX_CHILDREN:,} label sets; whatever is new after that is counted under one whose
 labels all say `other`, and `pillion_metric_folds_total` says so. No counter ever vanishes.
 
-Error labels are the codes of [errors.md](errors.md).
+Error labels are the codes of [errors.md](errors.md), but for the families of outbound routes and
+backends, which have Linkerd's words: `FAIL_FAST`, `LOAD_SHED`, `CANCEL`, `RESET`, `IO`, `UNKNOWN`.
+
+A request is a failure when an error took its response's place or broke it off; else by its gRPC
+status (2, 4, 7, 13, 14 and 15 are failures); without one when HTTP's is 500 or more. A client that
+leaves early is none. One object's responses are told apart in 64 ways; what is new after that has
+the status `other`.
 
 | family | type | labels | what it says |
 |---|---|---|---|
@@ -84,6 +90,13 @@ _SETS: Final[Mapping[str, str]] = {
     "PARENT": "the Service, or the default, that the destination belongs to",
     "ROUTE": "the route that was taken",
     "DST": "what discovery knows of the endpoint: pod, workload, zone, …",
+    "INBOUND_ROUTE": "the route of the Server that the request matched, or the default",
+    "SRV_PARENT": "the Server, as SRV names it",
+    "BACKEND": "what the route sends to",
+    "CLASS": "how a request ended: HTTP's status, `success` or `failure`, gRPC's status, and the "
+    "code of the error that took the response's place or broke it off",
+    "RATELIMIT": "the rate limit that was reached, and whether it was the `total` or an "
+    "`identity`'s",
 }
 """What is said of each set of labels."""
 

@@ -12,6 +12,7 @@ from typing import Any, Final, final
 
 from discovery.model import Address, Labels, Metadata
 from policy.model import Client, ClientTls
+from proxy.telemetry.http_metric import HttpMetrics
 from proxy.telemetry.slot import Family, Histogram, HistogramFamily, Table
 
 LABEL_SETS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -26,6 +27,14 @@ LABEL_SETS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "ROUTE": ("route_group", "route_kind", "route_namespace", "route_name"),
     "DST": ("dst_*",),
+    "INBOUND_ROUTE": ("route_group", "route_kind", "route_name"),
+    "SRV_PARENT": ("parent_group", "parent_kind", "parent_name", "parent_port"),
+    "BACKEND": (
+        *("backend_group", "backend_kind", "backend_namespace", "backend_name"),
+        *("backend_port", "backend_section_name"),
+    ),
+    "CLASS": ("status_code", "classification", "grpc_status", "error"),
+    "RATELIMIT": ("ratelimit_group", "ratelimit_kind", "ratelimit_name", "ratelimit_scope"),
 }
 """Labels that stand together, named as in Linkerd's source; families name them in capitals."""
 _SIDE: Final = (
@@ -236,11 +245,13 @@ class Metrics:
         self.outbound_handshakes: Final = Handshakes(
             self.handshake_seconds, self.handshake_failures, "outbound"
         )
+        self.http: Final = HttpMetrics()
         self.tls_info.child((("library", ssl.OPENSSL_VERSION), ("tls", "1.3"))).value = 1
 
     def families(self) -> list[Table[Any]]:
         """Return every family, in the order of exposition; brings ``folds`` up to date."""
         found = [each for each in vars(self).values() if isinstance(each, Table)]
+        found += self.http.families()
         self.folds.set_all({(("metric", each.name),): each.folds for each in found if each.folds})
         return found
 
@@ -292,6 +303,27 @@ def parent_labels(parent: Metadata) -> Labels:
         ("parent_name", parent.name),
         ("parent_port", str(parent.port or "")),
         ("parent_section_name", parent.section),
+    )
+
+
+def backend_labels(backend: Metadata) -> Labels:
+    """Return the BACKEND fragment: what a route sends to."""
+    return (
+        ("backend_group", backend.group),
+        ("backend_kind", backend.kind),
+        ("backend_namespace", backend.namespace),
+        ("backend_name", backend.name),
+        ("backend_port", str(backend.port or "")),
+        ("backend_section_name", backend.section),
+    )
+
+
+def inbound_route_labels(route: Metadata) -> Labels:
+    """Return the INBOUND_ROUTE fragment."""
+    return (
+        ("route_group", route.group),
+        ("route_kind", route.kind),
+        ("route_name", route.name),
     )
 
 
