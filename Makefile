@@ -18,7 +18,7 @@ INSTALLED := PYTHONSAFEPATH=1
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
-demo:  ## two workloads, their sidecars and real traffic on this machine (as root)
+demo:  ## two workloads, their sidecars and real traffic on this machine
 	@tools/debian-packages demo
 	@tools/venv runtime project
 	@$(VENV)/pillion demo $(ARGS)

@@ -1,4 +1,4 @@
-"""``pillion demo``: the mesh at work on this machine, in pods of network namespaces."""
+"""``pillion demo``: the mesh at work on this machine, in network namespaces or on loopback."""
 
 from __future__ import annotations
 
@@ -19,42 +19,55 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli.demo.captured import CapturedStage
+from cli.demo.loopback import LoopbackRig
 from cli.demo.pods import Rig
-from cli.demo.runtime import find_runtime
+from cli.demo.runtime import find_runtime, own_runtime
 from cli.demo.story import Scenario, Story
 from cli.demo.talk import Talk
+from cli.demo.uncaptured import UncapturedStage
 from cli.output import Form, Json, output_option, write
 from core.errors import ConfigError
 from redirect.options import PROXY_UID
 
 _PROGRAMS: Final = {
     "curl": "curl",
-    "ip": "iproute2",
-    "iptables-nft-restore": "iptables",
-    "nsenter": "util-linux",
     "redis-cli": "redis-tools",
     "redis-server": "redis-server",
     "setpriv": "util-linux",
+}
+"""Program → the Debian package that brings it."""
+_ROOT_PROGRAMS: Final = {
+    "ip": "iproute2",
+    "iptables-nft-restore": "iptables",
+    "nsenter": "util-linux",
     "tcpdump": "tcpdump",
     "unshare": "util-linux",
 }
-"""Program → the Debian package that brings it."""
+"""What pods of network namespaces need besides."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command()
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "redirect", "explicit"]),
+    default="auto",
+    show_default=True,
+    help="redirect: network namespaces with capture rules, as root. explicit: loopback addresses, "
+    "without privileges. auto: redirect for root.",
+)
 @output_option
-def command(form: Form) -> None:
-    """Build a mesh on this machine and show it working (as root)."""
+def command(*, mode: str, form: Form) -> None:
+    """Build a mesh on this machine and show it working."""
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-    look_around()
+    is_captured = mode == "redirect" or (mode == "auto" and os.geteuid() == 0)
+    look_around(is_captured=is_captured)
     talk = Talk()
+    play = _play_captured if is_captured else _play_uncaptured
     try:
-        with _interruptible(), _place() as place, Rig() as rig, _clearing_up_in_peace():
-            with talk.step(f"find a Python that uid {PROXY_UID} can run") as step:
-                runtime = find_runtime(PROXY_UID, place)
-                step.note = runtime.note or runtime.interpreter
-            scenarios = Story(rig, runtime, place, talk).tell()
+        with _interruptible(), _place() as place:
+            scenarios = play(place, talk)
     except KeyboardInterrupt:
         talk.say("interrupted: everything that was started is ended and removed")
         sys.exit(1)
@@ -67,22 +80,41 @@ def command(form: Form) -> None:
     sys.exit(0 if good == len(scenarios) else 1)
 
 
-def look_around() -> None:
+def _play_captured(place: Path, talk: Talk) -> list[Scenario]:
+    with Rig() as rig, _clearing_up_in_peace():
+        with talk.step(f"find a Python that uid {PROXY_UID} can run") as step:
+            runtime = find_runtime(PROXY_UID, place)
+            step.note = runtime.note or runtime.interpreter
+        with talk.step("make three pods of network namespaces"):
+            stage = CapturedStage(rig, runtime, place)
+        return Story(stage, runtime, talk).tell()
+
+
+def _play_uncaptured(place: Path, talk: Talk) -> list[Scenario]:
+    with LoopbackRig() as rig, _clearing_up_in_peace():
+        runtime = own_runtime()
+        with talk.step("find three addresses on loopback") as step:
+            stage = UncapturedStage(rig, runtime, place)
+            step.note = "no capture rules: the sidecars hold their pods' ports, and speak SOCKS"
+        return Story(stage, runtime, talk).tell()
+
+
+def look_around(*, is_captured: bool) -> None:
     """Raise ConfigError naming everything that is missing."""
     problems = []
-    if os.geteuid() != 0:
+    is_refused = is_captured and os.geteuid() != 0
+    if is_refused:
         problems.append(
-            f"the demo runs as root, and this is uid {os.geteuid()}: its pods are network "
-            "namespaces with capture rules, and its sidecars run under a user of their own"
+            f"with capture the demo runs as root, and this is uid {os.geteuid()}: its pods are "
+            "network namespaces with rules, and its sidecars run under a user of their own"
         )
-    missing = {
-        program: package for program, package in _PROGRAMS.items() if not shutil.which(program)
-    }
+    programs = {**_PROGRAMS, **(_ROOT_PROGRAMS if is_captured else {})}
+    missing = {program: each for program, each in programs.items() if not shutil.which(program)}
     problems += [f"{program} is not installed" for program in missing]
     if not problems:
         return
     packages = " ".join(sorted(set(missing.values())))
-    hints = ["run it with sudo"] if os.geteuid() != 0 else []
+    hints = ["run it with sudo, or with --mode explicit"] if is_refused else []
     hints += [f"apt-get install {packages}"] if packages else []
     raise ConfigError(problems, hint=", ".join(hints))
 

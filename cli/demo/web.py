@@ -27,11 +27,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    """Serve ``python -m cli.demo.web PORT WORDS`` until killed."""
-    port, words = sys.argv[1:]
+    """Serve ``python -m cli.demo.web ADDRESS PORT WORDS`` until killed."""
+    address, port, words = sys.argv[1:]
     Handler.words = words.encode() + b"\n"
-    # All addresses of its pod, which is all it can see.
-    ThreadingHTTPServer(("0.0.0.0", int(port)), Handler).serve_forever()  # noqa: S104
+    ThreadingHTTPServer((address, int(port)), Handler).serve_forever()
 
 
 if __name__ == "__main__":

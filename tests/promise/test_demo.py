@@ -8,22 +8,24 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from cli.demo.host import APP_UID
+from cli.demo.runtime import find_runtime
 from tests.support.processes import wait_until
 from tests.support.sockets import ENVIRONMENT, PILLION
 
 pytestmark = [
-    pytest.mark.needs(
-        *("root", "curl", "ip", "iptables-nft", "nsenter", "redis-cli", "redis-server"),
-        *("setpriv", "tcpdump", "unshare"),
-    ),
+    pytest.mark.needs("curl", "redis-cli", "redis-server", "setpriv"),
     pytest.mark.slow,
 ]
+captured = pytest.mark.needs("root", "ip", "iptables-nft", "nsenter", "tcpdump", "unshare")
 
 WEB = "web.shop.serviceaccount.identity.linkerd.cluster.local"
 SECONDS = 120
@@ -81,17 +83,23 @@ def place_in(talk: str) -> Path | None:
     return Path(found[1]) if found else None
 
 
+def interfaces() -> list[str]:
+    """Return the network interfaces of this machine."""
+    return sorted(path.name for path in Path("/sys/class/net").iterdir())
+
+
 def named_namespaces() -> list[str]:
     """Return the network namespaces that have a name on this machine."""
     return sorted(path.name for path in Path("/run/netns").glob("*"))
 
 
-def test_the_demo_shows_the_mesh_and_leaves_nothing() -> None:
+@pytest.mark.parametrize("mode", [pytest.param("redirect", marks=captured), "explicit"])
+def test_the_demo_shows_the_mesh_and_leaves_nothing(mode: str) -> None:
     """Every scenario is good, its JSON has the agreed shape, and the machine is as before."""
-    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True)
+    links = interfaces()
     names = named_namespaces()
     started: set[Process] = set()
-    with start_demo("-o", "json") as demo:
+    with start_demo("--mode", mode, "-o", "json") as demo:
         try:
             deadline = time.monotonic() + SECONDS
             while demo.poll() is None and time.monotonic() < deadline:
@@ -114,16 +122,47 @@ def test_the_demo_shows_the_mesh_and_leaves_nothing() -> None:
         assert scenarios[name]["client_identity"] == WEB
         assert 0 < scenarios[name]["latency_ms"] < 1000
     assert scenarios["stranger-denied"]["client_identity"] is None
+    assert scenarios["encrypted"]["latency_ms"] is None
+    assert "refused, as it should be" in talk
     assert "4 of 4 scenarios as they should be" in talk.splitlines()[-1]
     assert len(started) > 5
     assert_nothing_left(place_in(talk), started)
     assert named_namespaces() == names
-    again = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True)
-    assert again.stdout == links.stdout
+    assert interfaces() == links
 
 
+@pytest.mark.needs("root")
+def test_an_ordinary_user_sees_it_too() -> None:
+    """With a home of its own and no privilege: on loopback addresses, without being asked."""
+    place = Path(tempfile.mkdtemp(prefix="pillion-test-", dir="/tmp"))
+    try:
+        place.chmod(0o755)
+        runtime = find_runtime(APP_UID, place)
+        home = place / "home"
+        home.mkdir()
+        os.chown(home, APP_UID, APP_UID)
+        user = [f"--reuid={APP_UID}", f"--regid={APP_UID}", "--clear-groups", "--"]
+        done = subprocess.run(
+            ["setpriv", *user, *runtime.pillion("demo", "-o", "short")],
+            env={"PATH": os.defpath, "HOME": str(home), **runtime.environment},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    finally:
+        shutil.rmtree(place)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:4] == [
+        *("ok http", "ok redis", "ok stranger-denied", "ok encrypted")
+    ]
+    assert "a recording relay in front of store-0" in done.stderr
+
+
+@captured
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("moment", ["start an HTTP server", "start their sidecars"])
+@pytest.mark.parametrize("moment", ["start an HTTP server", "start the sidecars"])
 def test_an_interrupted_demo_cleans_up(number: signal.Signals, moment: str) -> None:
     """A signal with apps or sidecars running: exit 1, after everything is removed."""
     with start_demo() as demo:
@@ -147,13 +186,43 @@ def test_an_interrupted_demo_cleans_up(number: signal.Signals, moment: str) -> N
     assert_nothing_left(place_in(talk), started)
 
 
+@pytest.mark.parametrize("delay_s", [0.0, 0.005, 0.02, 0.05, 0.1, 0.2])
+def test_an_interruption_at_the_very_start_ends_it_in_peace(delay_s: float) -> None:
+    """While modules are loading too: no traceback is shown to who changed their mind."""
+    script = (
+        "import cli.start, sys\n"
+        "def hear(event, words):\n"
+        "    event == 'import' and words[0] == 'cli.main' and print('up', flush=True)\n"
+        "sys.addaudithook(hear)\n"
+        "cli.start.main()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, "demo", "--mode", "explicit"],
+        env={**os.environ, **ENVIRONMENT},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as demo:
+        try:
+            assert demo.stdout is not None
+            assert demo.stdout.readline() == "up\n"
+            time.sleep(delay_s)
+            demo.send_signal(signal.SIGINT)
+            _, said = demo.communicate(timeout=SECONDS)
+        finally:
+            demo.kill()
+    assert demo.returncode in {1, -signal.SIGINT}
+    assert "Traceback" not in said
+
+
+@captured
 def test_a_killed_demo_takes_its_programs_along() -> None:
     """Kill -9 leaves a directory of files, and no process and no namespace."""
     with start_demo() as demo:
         try:
             assert demo.stderr is not None
             talk = ""
-            while "start their sidecars" not in talk:
+            while "start the sidecars" not in talk:
                 line = demo.stderr.readline()
                 assert line, f"ended early: {talk}"
                 talk += line

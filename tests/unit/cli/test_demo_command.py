@@ -29,18 +29,24 @@ def test_everything_that_is_missing_is_named_at_once(monkeypatch: pytest.MonkeyP
         shutil, "which", lambda name: None if name in {"tcpdump", "redis-cli"} else there("sh")
     )
     with pytest.raises(ConfigError) as caught:
-        look_around()
+        look_around(is_captured=True)
     assert len(caught.value.problems) == 3
     assert "runs as root, and this is uid 1000: its pods are network" in caught.value.problems[0]
     assert "redis-cli is not installed" in caught.value.problems
-    assert caught.value.hint == "run it with sudo, apt-get install redis-tools tcpdump"
+    expected = "run it with sudo, or with --mode explicit, apt-get install redis-tools tcpdump"
+    assert caught.value.hint == expected
+    with pytest.raises(ConfigError) as caught:
+        look_around(is_captured=False)
+    assert caught.value.problems == ["redis-cli is not installed"]
 
 
 def test_nothing_missing_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     """As root with every program the demo begins."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
-    look_around()
+    look_around(is_captured=True)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    look_around(is_captured=False)
 
 
 def test_the_json_has_exactly_the_agreed_keys(capsys: pytest.CaptureFixture[str]) -> None:
