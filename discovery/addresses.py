@@ -25,5 +25,13 @@ def addresses_of(
         return None if host.removesuffix(".").count(".") == 1 else ()
     if service.cluster_ips and not name.instance:
         return tuple(Address(ip, port) for ip in service.cluster_ips)
+    mirror = lookup.mirror(name.namespace, name.name)
+    if mirror is not None:
+        # Another cluster's pods have an address here each, by a Service of their own.
+        return tuple(
+            Address(ip, port)
+            for instance, ip in mirror.instances
+            if name.instance in {"", instance}
+        )
     found = resolve(lookup, Target(host, port), viewpoint).endpoints
     return tuple(dict.fromkeys(Address(each.address.ip, port) for each in found))

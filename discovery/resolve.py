@@ -14,9 +14,10 @@ from ipaddress import ip_address
 from typing import Final, final
 
 from discovery.endpoint import bare_endpoint, pod_endpoint
-from discovery.model import UNKNOWN_ENDPOINTS, Address, Endpoint, EndpointSet, Target
+from discovery.mirror import Mirror
+from discovery.model import UNKNOWN_ENDPOINTS, Address, Endpoint, EndpointSet, Labels, Target
 from discovery.profile import address_endpoint
-from discovery.service_name import ServiceName, try_service_name
+from discovery.service_name import ServiceName, service_host, try_service_name
 from discovery.store import Lookup
 from resources.endpoint_slice import EndpointSlice, SliceEndpoint
 from resources.fields import shortest_address
@@ -61,6 +62,9 @@ def resolve(lookup: Lookup, target: Target, viewpoint: Viewpoint) -> EndpointSet
     service = None if name is None else lookup.service(name.namespace, name.name)
     if name is None or service is None or service.type == "ExternalName":
         return UNKNOWN_ENDPOINTS
+    mirror = lookup.mirror(name.namespace, name.name)
+    if mirror is not None:
+        return _across_clusters(lookup, mirror, target.port, viewpoint, name)
     slices = lookup.slices(name.namespace, name.name)
     if slices:
         found = list(_from_slices(lookup, slices, service, target.port, name))
@@ -72,8 +76,23 @@ def resolve(lookup: Lookup, target: Target, viewpoint: Viewpoint) -> EndpointSet
     found = _near(service, found, viewpoint.node, zone)
     return EndpointSet(
         endpoints=tuple(_endpoint(lookup, each, zone) for each in _by_address(found)),
-        labels=(("namespace", name.namespace), ("service", name.name)),
+        labels=_labels(name),
     )
+
+
+def _across_clusters(
+    lookup: Lookup, mirror: Mirror, port: int, viewpoint: Viewpoint, name: ServiceName
+) -> EndpointSet:
+    """Return our own cluster's endpoints, if it has a part, before those of others."""
+    local: tuple[Endpoint, ...] = ()
+    if mirror.local:
+        host = service_host(name.namespace, mirror.local, lookup.config().cluster_domain)
+        local = resolve(lookup, Target(host, port), viewpoint).endpoints
+    return EndpointSet(endpoints=(*local, *mirror.of_port(port)), labels=_labels(name))
+
+
+def _labels(name: ServiceName) -> Labels:
+    return (("namespace", name.namespace), ("service", name.name))
 
 
 def _from_slices(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, TypeVar, final
 
+from discovery.mirror import Mirror
 from discovery.model import Endpoint
 from resources.config_map import CONFIG_KEY, DEFAULT_CONFIG, ConfigMap, MeshConfig
 from resources.endpoint_slice import EndpointSlice
@@ -97,7 +98,7 @@ class Store:
         if isinstance(resource, Pod):
             change.pods.append(resource)
             self._remembered.pop(resource.meta.key, None)
-        elif not isinstance(resource, Service | EndpointSlice):
+        elif not isinstance(resource, Service | EndpointSlice | Mirror):
             self._remembered.clear()
 
 
@@ -152,6 +153,10 @@ class Lookup:
         """Return a Service's EndpointSlices, oldest first."""
         return self._all(("slices", namespace, service), EndpointSlice)
 
+    def mirror(self, namespace: str, service: str) -> Mirror | None:
+        """Return what a Service has in other clusters."""
+        return self._one(("mirror", namespace, service), Mirror)
+
     def servers(self, namespace: str) -> list[Server]:
         """Return a namespace's Servers, oldest first."""
         return self._all(("servers", namespace, ""), Server)
@@ -200,6 +205,8 @@ def _tags(resource: Resource) -> set[Tag]:
     if isinstance(resource, EndpointSlice):
         nodes = {("node", "", each.node_name) for each in resource.endpoints if each.zone}
         return {("slices", namespace, resource.service), *nodes}
+    if isinstance(resource, Mirror):
+        return {("mirror", namespace, name)}
     if isinstance(resource, Server):
         return {("servers", namespace, "")}
     if isinstance(resource, Namespace):

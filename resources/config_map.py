@@ -39,7 +39,11 @@ _SETTINGS: Final = (
     "trustDomain",
     "clusterNetworks",
     "defaultInboundPolicy",
+    "mirrorNetwork",
 )
+_MIRROR_NETWORK: Final = ip_network("240.240.0.0/16")
+MIN_MIRROR_ADDRESSES: Final = 256
+"""A smaller network would be full of collisions."""
 
 
 @final
@@ -55,6 +59,8 @@ class MeshConfig:
         for each in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")
     )
     default_inbound_policy: str = "all-unauthenticated"
+    mirror_network: Network = _MIRROR_NETWORK
+    """Where Services of other clusters get their addresses."""
     control_namespace: str = CONTROL_NAMESPACE
 
 
@@ -91,8 +97,27 @@ def parse_config_map(meta: Meta, body: Fields) -> ConfigMap:
             default_inbound_policy=fields.choice(
                 "defaultInboundPolicy", DEFAULT_POLICIES, DEFAULT_CONFIG.default_inbound_policy
             ),
+            mirror_network=_mirror_network(fields, data.get("mirrorNetwork", "").strip()),
         ),
     )
+
+
+def _mirror_network(fields: Fields, given: str) -> Network:
+    if not given:
+        return DEFAULT_CONFIG.mirror_network
+    try:
+        found = ip_network(given)
+    except ValueError:
+        fields.problem("mirrorNetwork", f"{given[:80]!r} is no network, as 240.240.0.0/16 is")
+        return DEFAULT_CONFIG.mirror_network
+    if found.num_addresses < MIN_MIRROR_ADDRESSES or found.is_loopback or found.is_multicast:
+        fields.problem(
+            "mirrorNetwork",
+            f"{given[:80]!r} cannot be used: wanted {MIN_MIRROR_ADDRESSES} addresses at least, "
+            "neither loopback nor multicast",
+        )
+        return DEFAULT_CONFIG.mirror_network
+    return found
 
 
 def _domain(fields: Fields, name: str, data: Mapping[str, str], default: str) -> str:

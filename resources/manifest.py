@@ -8,14 +8,19 @@ a policy out because of its spelling would open what it was to close.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
 from identity.name import is_label
-from resources.document import Mapping, Node, Problem, UnreadableError, read_documents
+from resources.document import Mapping as MapNode
+from resources.document import Node, Problem, UnreadableError, read_documents
 from resources.fields import Fields
 from resources.kind import Kind, Meta, ObjectKey, Owner, Resource, is_name
 from resources.registry import KINDS
+
+Kinds = Mapping[tuple[str, str], Kind]
+"""Group and kind → how to read it."""
 
 DEFAULT_NAMESPACE: Final = "default"
 """The namespace of an object that names none, as kubectl has it."""
@@ -47,22 +52,27 @@ class Manifest:
     unreadable: Problem | None = None
 
 
-def parse_manifest(file: str, data: bytes) -> Manifest:
-    """Read a file's bytes; never raises. ``file`` is its name, for messages."""
+def parse_manifest(file: str, data: bytes, kinds: Kinds = KINDS) -> Manifest:
+    """Read a file's bytes; never raises. ``file`` is its name, for messages.
+
+    Objects of other kinds than ``kinds`` are left out, whatever is wrong with them.
+    """
     try:
         nodes = read_documents(file, data)
     except UnreadableError as error:
         return Manifest(unreadable=error.problem)
     found: list[Document] = []
     for node in nodes:
-        _unfold(file, node, "", "", found)
+        _unfold(file, node, "", "", found, kinds)
     return Manifest(documents=tuple(found))
 
 
-def _unfold(file: str, node: Node, version: str, kind: str, found: list[Document]) -> None:
+def _unfold(
+    file: str, node: Node, version: str, kind: str, found: list[Document], kinds: Kinds
+) -> None:
     """Add the document, or what it lists; ``version`` and ``kind`` are what its list implies."""
     problems: list[Problem] = []
-    if not isinstance(node, Mapping):
+    if not isinstance(node, MapNode):
         problems.append(Problem(file, node.line, "", "is no object; wanted a map"))
         found.append(_broken(node.line, None, None, problems))
         return
@@ -73,19 +83,24 @@ def _unfold(file: str, node: Node, version: str, kind: str, found: list[Document
     kind = body.text("kind", kind, required=not kind)
     if kind.endswith("List") and body.has("items"):
         for item in body.items("items"):
-            _unfold(file, item, version if kind != "List" else "", kind[:-4], found)
+            _unfold(file, item, version if kind != "List" else "", kind[:-4], found, kinds)
     elif version and kind:
-        _read(body, version, kind, problems, found)
+        _read(body, version, kind, problems, found, kinds)
         return
     if problems:
         found.append(_broken(node.line, None, None, problems))
 
 
 def _read(
-    body: Fields, version: str, kind: str, problems: list[Problem], found: list[Document]
+    body: Fields,
+    version: str,
+    kind: str,
+    problems: list[Problem],
+    found: list[Document],
+    kinds: Kinds,
 ) -> None:
     group, _, number = version.rpartition("/")
-    known = KINDS.get((group, kind))
+    known = kinds.get((group, kind))
     if known is None:
         return
     if number not in known.versions:

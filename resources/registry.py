@@ -15,6 +15,7 @@ from resources.endpoint_slice import parse_endpoint_slice
 from resources.grpc_route import parse_grpc_route
 from resources.http_route import parse_http_route
 from resources.kind import Kind
+from resources.link import MULTICLUSTER_GROUP, parse_link
 from resources.mesh_tls_authentication import parse_mesh_tls_authentication
 from resources.namespace import parse_namespace
 from resources.network_authentication import parse_network_authentication
@@ -100,7 +101,19 @@ _KNOWN: Final[tuple[Kind, ...]] = (
         versions=frozenset({"v1", "v1alpha2"}),
         parse=parse_grpc_route,
     ),
+    Kind(
+        group=MULTICLUSTER_GROUP,
+        name="Link",
+        versions=frozenset({"v1alpha3", "v1alpha2", "v1alpha1"}),
+        parse=parse_link,
+    ),
 )
 
 KINDS: Final[dict[tuple[str, str], Kind]] = {(kind.group, kind.name): kind for kind in _KNOWN}
 """Group and kind → how to read it."""
+
+_LINKED: Final = ("Namespace", "Service", "EndpointSlice", "Pod", "Server")
+LINKED_KINDS: Final[dict[tuple[str, str], Kind]] = {
+    key: kind for key, kind in KINDS.items() if kind.name in _LINKED
+}
+"""What is read of another cluster's directory: where things are, never who may call them."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import final
 
 from core.errors import ConnectTimeoutError, HandshakeError, MeshError, RefusedError
-from discovery.model import Address, Endpoint
+from discovery.model import Address, Endpoint, PathKind
 from identity.generation import Generation
 from identity.name import Identity
 from identity.verify import authenticate, expect
@@ -100,7 +100,8 @@ async def _dial(runtime: Runtime, endpoint: Endpoint) -> Dialled:
 
 def plaintext_reason(endpoint: Endpoint, own_ips: frozenset[str]) -> str:
     """Return why TLS is not attempted, as Linkerd labels it; empty when it is."""
-    if endpoint.address.ip in own_ips:
+    # Behind a link our own address is another cluster's, whose pods have addresses like ours.
+    if endpoint.address.ip in own_ips and endpoint.path.kind is PathKind.LOCAL:
         return "loopback"
     return "" if endpoint.sni else "not_provided_by_service_discovery"
 

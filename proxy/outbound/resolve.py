@@ -20,6 +20,7 @@ from discovery.model import (
     Target,
     default_metadata,
 )
+from multicluster.path import in_order
 from policy.model import (
     Backend,
     FirstAvailable,
@@ -112,7 +113,7 @@ def refuse_plaintext(
 
 
 def order_endpoints(found: EndpointSet, target: Target, pick: float) -> tuple[Endpoint, ...]:
-    """Return the endpoints to try, in order; the first is chosen by ``pick`` in [0, 1).
+    """Return the endpoints to try, local ones first; ``pick`` in [0, 1) chooses the first.
 
     Raises UnreachableError when there is none.
     """
@@ -124,10 +125,7 @@ def order_endpoints(found: EndpointSet, target: Target, pick: float) -> tuple[En
             hint="see the Service's selector and its pods' readiness",
             code="no-endpoints",
         )
-    start = int(pick * count)
-    return tuple(
-        found.endpoints[(start + index) % count] for index in range(min(count, MAX_ATTEMPTS))
-    )
+    return in_order(found.endpoints, pick, MAX_ATTEMPTS)
 
 
 def _pick_backend(distribution: object, pick: float) -> Backend | None:

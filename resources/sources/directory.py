@@ -25,7 +25,8 @@ from typing import Final, final
 from resources.config_map import CONFIG_KEY
 from resources.document import MAX_FILE_BYTES, Problem
 from resources.kind import ObjectKey, Resource
-from resources.manifest import Document, Manifest, parse_manifest
+from resources.manifest import Document, Kinds, Manifest, parse_manifest
+from resources.registry import KINDS
 
 MAX_FILES: Final = 10_000
 """Manifest files under one root."""
@@ -100,7 +101,9 @@ class _Listing:
 class DirectorySource:
     """Scans one directory again and again."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, kinds: Kinds = KINDS) -> None:
+        """Prepare to read the objects of ``kinds``; others are as if they were not there."""
+        self._kinds = kinds
         self.root: Final = str(Path(root).absolute())
         self._files: dict[str, _File] = {}
         self._current: dict[ObjectKey, Resource] = {}
@@ -160,7 +163,7 @@ class DirectorySource:
         if known is not None and known.digest == digest:
             known.signature = signature
             return None
-        return _anew(known, signature, digest, parse_manifest(path, data))
+        return _anew(known, signature, digest, parse_manifest(path, data, self._kinds))
 
     def _settle(self, listing: _Listing, parsed: int) -> Scan:
         """Decide which document stands for which object, and what differs."""

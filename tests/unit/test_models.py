@@ -16,7 +16,7 @@ import pytest
 
 from discovery.model import Address, Endpoint, EndpointSet, Hint, Metadata, Profile, Target
 from identity.name import Identity
-from multicluster.model import ExportSelector, Link
+from multicluster.model import ExportMode, ImportedService
 from policy.model import (
     ALL_NETWORKS,
     LOCALHOST,
@@ -64,13 +64,12 @@ SAMPLES: list[object] = [
     RequestHeaders(HeaderModifier(set=(("a", "b"),))),
     Permit(server=SERVER, authorization=SERVER),
     Refusal(code="unauthorized", server=SERVER, reason="nobody listed it"),
-    Link(
-        name="west",
-        namespace="linkerd-multicluster",
-        target_cluster_name="west",
-        target_cluster_domain="cluster.local",
-        target_control_namespace="linkerd",
-        selector=ExportSelector((("mirror.linkerd.io/exported", "true"),)),
+    ImportedService(
+        namespace="shop",
+        name="api-west",
+        mode=ExportMode.DIRECT,
+        addresses=("240.240.0.1",),
+        members=("api@west",),
     ),
 ]
 

@@ -38,6 +38,10 @@ def config_of(data: str) -> MeshConfig | None:
             MeshConfig(cluster_networks=(ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),
         ),
         ("{defaultInboundPolicy: deny}", MeshConfig(default_inbound_policy="deny")),
+        (
+            "{mirrorNetwork: 198.18.0.0/24}",
+            MeshConfig(mirror_network=ip_network("198.18.0.0/24")),
+        ),
     ],
 )
 def test_settings_have_linkerds_defaults(data: str, wanted: MeshConfig) -> None:
@@ -62,6 +66,9 @@ def test_other_config_maps_are_kept_as_names() -> None:
         ("{clusterNetworks: 10.0.0.1/8}", "data.clusterNetworks"),
         ("{defaultInboundPolicy: allow}", "data.defaultInboundPolicy"),
         ("{clusterName: 3}", "data.clusterName"),
+        ("{mirrorNetwork: 198.18.0.1/24}", "data.mirrorNetwork"),
+        ("{mirrorNetwork: 198.18.0.0/25}", "data.mirrorNetwork"),
+        ("{mirrorNetwork: 127.0.0.0/8}", "data.mirrorNetwork"),
         ("[x]", "data"),
     ],
 )
