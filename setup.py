@@ -23,6 +23,15 @@ CORE: Final = (
     "policy/decide.py",
     "policy/limit.py",
     "policy/match.py",
+    "proxy/outbound/backoff.py",
+    "proxy/outbound/balancer.py",
+    "proxy/outbound/breaker.py",
+    "proxy/outbound/budget.py",
+    "proxy/outbound/failfast.py",
+    "proxy/outbound/load.py",
+    "proxy/outbound/member.py",
+    "proxy/outbound/pick.py",
+    "proxy/outbound/roster.py",
 )
 """The compiled rooms and modules."""
 

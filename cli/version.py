@@ -27,6 +27,15 @@ CORE_MODULES: Final = (
     "policy.decide",
     "policy.limit",
     "policy.match",
+    "proxy.outbound.backoff",
+    "proxy.outbound.balancer",
+    "proxy.outbound.breaker",
+    "proxy.outbound.budget",
+    "proxy.outbound.failfast",
+    "proxy.outbound.load",
+    "proxy.outbound.member",
+    "proxy.outbound.pick",
+    "proxy.outbound.roster",
 )
 """Modules of other rooms that may be compiled."""
 

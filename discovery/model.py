@@ -155,6 +155,8 @@ class Endpoint:
     resource: Metadata | None = None
     zone: str = ""
     path: Path = LOCAL_PATH
+    is_reserve: bool = False
+    """Meant for clients of other zones: for us only when ours are not ready or overloaded."""
 
     @property
     def sni(self) -> str:

@@ -1,0 +1,186 @@
+"""Which endpoint takes the next request or connection: the less loaded of two drawn at random.
+
+Pure; time and chance are arguments. Power of two choices over the endpoints that are ready, as
+linkerd2-proxy balances (pool/p2c), at a cost that does not grow with their number. Endpoints that
+could not be reached, or whose breaker is open, are not ready; when their wait is over one request
+goes there and decides. Ours: while nothing at all is ready, no endpoint that could not be reached
+is left alone for longer than a second; and endpoints kept in reserve are chosen when the others
+are not ready, or several times as loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, final
+
+from discovery.model import Endpoint
+from policy.model import FailureAccrual, PeakEwma, PenaltyPeakEwma
+from proxy.outbound.load import Load
+from proxy.outbound.member import Member, same_way
+from proxy.outbound.pick import Pick
+from proxy.outbound.roster import Roster
+from proxy.telemetry.balancer import BalancerSlots
+
+SPILL: Final = 4.0
+"""How many times as loaded the nearer endpoint must be for one in reserve to be chosen."""
+CONNECTION_FLOOR_S: Final = 0.01
+"""Connects faster than this are alike: then open connections alone decide."""
+REQUEST_FLOOR_S: Final = 0.000_05
+"""Below this a latency says nothing, and what is pending decides."""
+
+Key = tuple[str, int, str, str]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balancing:
+    """How to balance."""
+
+    load: PeakEwma | PenaltyPeakEwma = PeakEwma()  # noqa: RUF009  # it is frozen
+    accrual: FailureAccrual | None = None
+    is_by_connection: bool = False
+    """Connections are balanced: open ones are the load, and connects its latency."""
+
+
+@final
+class Balancer:
+    """The endpoints of one destination and what is known of each."""
+
+    __slots__ = ("_balancing", "_chance", "_members", "_penalty", "_roster")
+
+    def __init__(
+        self, balancing: Balancing, chance: Callable[[], float], slots: BalancerSlots
+    ) -> None:
+        """Begin without endpoints; ``chance`` returns numbers in [0, 1)."""
+        self._balancing = balancing
+        self._chance = chance
+        self._members: dict[Key, Member] = {}
+        self._roster = Roster(slots)
+        load = balancing.load
+        self._penalty: PenaltyPeakEwma | None = load if isinstance(load, PenaltyPeakEwma) else None
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether an endpoint may be chosen, as far as is known."""
+        return not self._roster.is_empty
+
+    def update(self, endpoints: Iterable[Endpoint], now: float) -> None:
+        """Take a new set: endpoints that stay keep their state, unless the way to them changed."""
+        roster, slots = self._roster, self._roster.slots
+        old, members = self._members, dict[Key, Member]()
+        for endpoint in endpoints:
+            address = endpoint.address
+            key = (address.ip, address.port, endpoint.authority_override, endpoint.path.cluster)
+            if key in members:
+                continue
+            member = old.pop(key, None)
+            if member is not None and same_way(member.endpoint, endpoint):
+                member.endpoint = endpoint
+                if member.is_reserve != endpoint.is_reserve:
+                    roster.move(member, is_reserve=endpoint.is_reserve)
+            else:
+                if member is None:
+                    slots.added.value += 1
+                else:
+                    slots.reset.value += 1
+                    roster.drop(member)
+                member = self._make(endpoint, now)
+                roster.join(member)
+            members[key] = member
+        slots.removed.value += len(old)
+        for member in old.values():
+            roster.drop(member)
+        self._members = members
+        roster.prune()
+
+    def pick(self, now: float, tried: tuple[Member, ...] = ()) -> Pick | None:
+        """Return a ticket for an endpoint; None when none is ready.
+
+        None of ``tried`` is chosen while another is ready; and none of another cluster in which
+        one of them failed, while one elsewhere is.
+        """
+        roster = self._roster
+        roster.wake(now)
+        if tried:
+            member = self._other(now, tried)
+        elif roster.reserve:
+            member = self._near_or_reserve(now)
+        else:
+            member = self._draw(roster.ready, now)
+        if member is None:
+            return None
+        return Pick(roster, member, now, self._chance, self._penalty)
+
+    def next_wake(self, now: float) -> float | None:
+        """Return when an endpoint that is held back may be tried; None: only news can help."""
+        return self._roster.next_wake(now)
+
+    def _make(self, endpoint: Endpoint, now: float) -> Member:
+        load, by_connection = self._balancing.load, self._balancing.is_by_connection
+        measured = Load(
+            now,
+            seed_s=load.default_rtt_s,
+            decay_s=load.decay_s,
+            floor_s=CONNECTION_FLOOR_S if by_connection else REQUEST_FLOOR_S,
+            penalty_decay_s=10.0 if self._penalty is None else self._penalty.penalty_decay_s,
+            is_awaited=not by_connection,
+        )
+        return Member(endpoint, measured, self._balancing.accrual)
+
+    def _draw(self, ready: list[Member], now: float) -> Member | None:
+        """Return the less loaded of two different ones; the first of equals."""
+        count = len(ready)
+        if count < 2:
+            return ready[0] if count else None
+        # One number holds both draws: the first among all, the second among the others.
+        number = int(self._chance() * (count * (count - 1)))
+        first, second = number // (count - 1), number % (count - 1)
+        if second >= first:
+            second += 1
+        one, other = ready[first], ready[second]
+        return one if one.load.cost(now) <= other.load.cost(now) else other
+
+    def _near_or_reserve(self, now: float) -> Member | None:
+        near = self._draw(self._roster.ready, now)
+        spare = self._draw(self._roster.reserve, now)
+        if near is None or spare is None:
+            return spare if near is None else near
+        return spare if near.load.cost(now) > SPILL * spare.load.cost(now) else near
+
+    def _other(self, now: float, tried: tuple[Member, ...]) -> Member | None:
+        """Return one that was not tried, best of all in another cluster than where one failed."""
+        clusters = {each.endpoint.path.cluster for each in tried} - {""}
+        last: Member | None = None
+        for ready in (self._roster.ready, self._roster.reserve):
+            found = self._untried(ready, now, tried, clusters)
+            if found is not None and found.endpoint.path.cluster not in clusters:
+                return found
+            last = last or found
+        if last is not None:
+            return last
+        # All that are ready were tried: once more is better than not at all.
+        return self._draw(self._roster.ready, now) or self._draw(self._roster.reserve, now)
+
+    def _untried(
+        self, ready: list[Member], now: float, tried: tuple[Member, ...], clusters: set[str]
+    ) -> Member | None:
+        """Return the better of the first two that will do, from a place drawn at random."""
+        count = len(ready)
+        start = int(self._chance() * count)
+        best: Member | None = None
+        last: Member | None = None
+        for index in range(count):
+            member = ready[(start + index) % count]
+            if member in tried:
+                continue
+            if member.endpoint.path.cluster in clusters:
+                last = last or member
+            elif best is None:
+                best = member
+            else:
+                return best if best.load.cost(now) <= member.load.cost(now) else member
+        return best or last
