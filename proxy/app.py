@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, final
@@ -41,6 +42,7 @@ from proxy.providers import (
     ReadinessSource,
 )
 from proxy.runtime import Limits, Runtime
+from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.identity import count_identity
 from proxy.telemetry.log import Logger
 from proxy.telemetry.metric import Metrics
@@ -168,6 +170,8 @@ class Sidecar:
                 listener.close()
             await runtime.cancel()
         runtime.poller.close()
+        if runtime.access_log is not None:
+            runtime.access_log.close()
         return status
 
     def _runtime(self, loop: asyncio.AbstractEventLoop, tasks: asyncio.TaskGroup) -> Runtime:
@@ -197,7 +201,16 @@ class Sidecar:
             resume=config.tls_resume,
             metrics=self._metrics,
             log=self._log,
+            access_log=self._access_log(),
         )
+
+    def _access_log(self) -> AccessLog | None:
+        # Python has none when it was closed before us; the number is then somebody else's.
+        stderr = sys.__stderr__
+        if not self._config.access_log or stderr is None:
+            return None
+        drops = self._metrics.http.access_log_drops
+        return AccessLog(self._config.access_log, stderr.fileno(), drops)
 
     def _refuse_resumption(self, watch: Watch[Generation | None]) -> None:
         def refuse(generation: Generation | None) -> None:

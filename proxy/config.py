@@ -34,6 +34,7 @@ from proxy.setting import (
 from proxy.setting import (
     APP_PORTS as APP_PORTS_FORM,
 )
+from proxy.telemetry.access_line import FORMS as ACCESS_FORMS
 from proxy.telemetry.log import FORMS
 
 T = TypeVar("T")
@@ -233,6 +234,13 @@ LOG_FORMAT: Final = Setting(
     default="auto",
     reason="json, pretty, or auto: pretty on a terminal.",
 )
+ACCESS_LOG: Final = Setting(
+    name="ACCESS_LOG",
+    form=one_of(ACCESS_FORMS),
+    default="",
+    aliases=("ACCESS_LOG",),
+    reason="Whether each HTTP request is logged on stderr, and how; none: they are not.",
+)
 DEV_ISSUER: Final = Setting(
     name="DEV_ISSUER",
     form=FLAG,
@@ -300,6 +308,8 @@ class Config:
     log_format: str
     log_colors: bool | None
     """From NO_COLOR and FORCE_COLOR; None: neither is set."""
+    access_log: str
+    """One of the forms; empty: requests are not logged."""
     dev_issuer: bool
     dev_authority: Path | None
     ignored: tuple[str, ...]
@@ -404,6 +414,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
         log_level=read.present(LOG),
         log_format=read.present(LOG_FORMAT),
         log_colors=_colors(environment),
+        access_log=read.value(ACCESS_LOG) or "",
         dev_issuer=read.present(DEV_ISSUER),
         dev_authority=read.value(DEV_AUTHORITY),
         ignored=tuple(read.ignored_names()),

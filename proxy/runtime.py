@@ -24,6 +24,7 @@ from proxy.net.connection import Connection
 from proxy.net.connector import Connector
 from proxy.net.listener import Admission
 from proxy.net.poller import Poller
+from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.log import Logger
 from proxy.telemetry.metric import Metrics
 
@@ -66,6 +67,8 @@ class Runtime:
     """Whether TLS sessions are taken up when a peer is dialled again."""
     metrics: Metrics
     log: Logger
+    access_log: AccessLog | None = None
+    """Where requests are logged; None: they are not."""
     connections: set[Connection] = field(default_factory=set)
     """The relayed connections that are open."""
     running: set[asyncio.Task[None]] = field(default_factory=set)

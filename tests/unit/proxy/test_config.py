@@ -89,6 +89,10 @@ MISTAKES: dict[str, tuple[Mapping[str, str | None], str]] = {
     "neither true nor false": ({"PILLION_TLS_RESUME": "yes"}, "'yes' is neither true nor false"),
     "a level that is none": ({"PILLION_LOG": "loud"}, "'loud' is no log level; one of debug, info"),
     "a filter without our level": ({"PILLION_LOG": "hickory=error"}, "says nothing of this proxy"),
+    "an access log that is none": (
+        {"LINKERD2_PROXY_ACCESS_LOG": "Apache"},
+        "'Apache' is none of json, apache",
+    ),
     "a format that is none": ({"PILLION_LOG_FORMAT": "xml"}, "'xml' is none of auto, json, pretty"),
     "a development issuer of nothing": ({"PILLION_DEV_ISSUER": "1"}, "needs an authority"),
     "two issuers": (
