@@ -58,7 +58,9 @@ def command() -> None:
         identity, own_ips = _who_we_are(config, control)
         explicit = _explicit(config, control, own_ips) if config.is_explicit else None
         trust_domain = _trust_domain(identity, control)
-        source, services = _identity_source(config, identity, trust_domain, clock, log, os.environ)
+        source, services = _identity_source(
+            config, identity, trust_domain, control, clock, log, os.environ
+        )
         serving = _serve(config, log, clock, control, source, services, own_ips, explicit)
         sys.exit(runner.run(serving))
 
@@ -112,6 +114,7 @@ def _identity_source(
     config: Config,
     identity: Identity,
     trust_domain: str,
+    control: EmbeddedControl,
     clock: Clock,
     log: Logger,
     environment: Mapping[str, str],
@@ -120,7 +123,8 @@ def _identity_source(
     directory = config.identity_dir
 
     def anchors(before: Anchors | None) -> Anchors:
-        return load_anchors(Material(directory).anchors, trust_domain, before)
+        named = dict(control.anchor_files.current)
+        return load_anchors(Material(directory).anchors, trust_domain, before, named)
 
     def say(level: str, message: str) -> None:
         (log.warning if level == "warn" else log.info)("identity", message=message)
@@ -150,6 +154,7 @@ def _identity_source(
             server_name=config.identity_server_name,
         )
         files.load()
+        control.anchor_files.subscribe(lambda _: files.look())
         return files, [("identity", files.run)]
     prepare_material(directory, identity)
     renewal = LeafRenewal(
@@ -164,6 +169,7 @@ def _identity_source(
         min_refresh_s=config.identity_min_refresh_s,
         max_refresh_s=config.identity_max_refresh_s,
     )
+    control.anchor_files.subscribe(lambda _: renewal.look())
     return renewal, [("identity", renewal.run)]
 
 

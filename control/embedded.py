@@ -14,7 +14,9 @@ from dataclasses import replace
 from ipaddress import ip_network
 from typing import Final, final
 
+from control.links import LinkedClusters
 from control.mesh import Mesh
+from control.overlay import Overlay
 from control.watcher import FolderWatcher
 from core.clock import Clock
 from core.watch import Watch
@@ -24,6 +26,8 @@ from discovery.profile import in_cluster, profile_of, service_at
 from discovery.resolve import Viewpoint
 from discovery.service_name import service_host
 from discovery.store import Lookup, Tag
+from multicluster.imports import Imports, import_services, own_of
+from multicluster.model import ExportMode, Gateway
 from policy.default import (
     closed_policy,
     egress_policy,
@@ -41,7 +45,8 @@ from policy.model import (
 )
 from policy.outbound_tls import outbound_tls, strictest
 from resources.document import Problem
-from resources.kind import ObjectKey
+from resources.kind import ObjectKey, Resource
+from resources.link import Link
 from resources.pod import Pod
 from resources.service import Service
 from resources.sources.directory import DirectorySource, Scan
@@ -80,6 +85,14 @@ class EmbeddedControl:
         self._localhost: Authorization | None = None
         self._inbound = self._index.table(self._make_inbound)
         self._outbound = self._index.table(self._make_outbound)
+        self._overlay = Overlay()
+        self._links = LinkedClusters(clock, self._relink)
+        self._imports = Imports()
+        self._behind_gateway: dict[str, str] = {}
+        """Full names of Services → the cluster whose gateway they are behind."""
+        self._gateways: Watch[tuple[Gateway, ...]] = Watch(())
+        self._anchor_files: Watch[tuple[tuple[str, str], ...]] = Watch(())
+        self._scanned: tuple[Problem, ...] = ()
         self._folders: tuple[str, ...] = ()
         self._reason = f"{self._source.root} has not been read yet"
         """Why nothing may pass; empty when all is well."""
@@ -111,6 +124,25 @@ class EmbeddedControl:
         """Our pod with what decides about it now; None before its manifest was seen."""
         return None if self._own is None else self._index.workload(self._own)
 
+    @property
+    def imports(self) -> Imports:
+        """What is taken in of linked clusters."""
+        return self._imports
+
+    @property
+    def gateways(self) -> Watch[tuple[Gateway, ...]]:
+        """The gateways of other clusters that are in use here."""
+        return self._gateways
+
+    @property
+    def anchor_files(self) -> Watch[tuple[tuple[str, str], ...]]:
+        """Trust domain → the file of its roots, of linked clusters that name one."""
+        return self._anchor_files
+
+    def gateway_probed(self, cluster: str, *, is_usable: bool) -> None:
+        """Take notice of whether a cluster's gateway lives."""
+        self._links.report(cluster, is_usable=is_usable)
+
     def inbound(self, port: int) -> Watch[ServerPolicy]:
         """Return the live policy of one of our ports."""
         return self._inbound.watch(port, self._clock.monotonic())
@@ -129,6 +161,9 @@ class EmbeddedControl:
 
     def endpoints(self, target: Target) -> Watch[EndpointSet]:
         """Return the live endpoints of a target."""
+        cluster = self._behind_gateway.get(target.host)
+        if cluster is not None and self._links.use(cluster):
+            self._gateways.publish(self._links.gateways)
         return self._index.endpoints(target, self._clock.monotonic())
 
     def admit_from(self, ips: Iterable[str]) -> None:
@@ -143,6 +178,11 @@ class EmbeddedControl:
     async def start(self) -> None:
         """Read the directory once; returns when all of it is in force, good or bad."""
         await self._load()
+        await self._links.first_look()
+
+    def close(self) -> None:
+        """Read linked directories no more."""
+        self._links.close()
 
     async def run(self) -> None:
         """Follow the directory until cancelled; may be run again after that."""
@@ -162,7 +202,8 @@ class EmbeddedControl:
             self._folders = scan.folders
             self._take(scan)
             is_new = self._watcher.watch(scan.folders)
-            self._problems.publish((*self._own_problems(), *scan.problems))
+            self._scanned = scan.problems
+            self._report()
             if not is_new:
                 return
 
@@ -185,13 +226,41 @@ class EmbeddedControl:
         if isinstance(own, Pod):
             self._own = own
         before, self._reason = self._reason, self._why_unready(scan)
-        self._mesh.change(
-            scan.applied,
-            scan.deleted,
-            viewpoint=self._viewpoint(),
-            touched={_STATE} if self._reason != before else (),
-        )
+        self._change(scan.applied, scan.deleted, touched={_STATE} if self._reason != before else ())
         self._unready.publish(self._reason)
+
+    def _change(
+        self,
+        applied: Iterable[Resource],
+        deleted: Iterable[ObjectKey],
+        *,
+        touched: Iterable[Tag] = (),
+    ) -> None:
+        """Put changes of our own objects in force, with what linked clusters bring in."""
+        change = self._overlay.take(applied, deleted)
+        own = own_of(self._overlay.own)
+        links = [each for each in self._overlay.own if isinstance(each, Link)]
+        self._links.follow(links, own.config)
+        self._imports = import_services(own, self._links.clusters)
+        domain = own.config.cluster_domain
+        self._behind_gateway = {
+            service_host(each.namespace, each.name, domain): each.members[0].rpartition("@")[2]
+            for each in self._imports.services
+            if each.mode is ExportMode.GATEWAY
+        }
+        new, gone = change.lay(self._imports.objects)
+        self._mesh.change(new, gone, viewpoint=self._viewpoint(), touched=touched)
+        self._anchor_files.publish(self._links.choice.anchors)
+        self._gateways.publish(self._links.gateways)
+
+    def _relink(self) -> None:
+        """Put in force what is new of linked clusters."""
+        self._change((), ())
+        self._report()
+
+    def _report(self) -> None:
+        linked = (*self._links.problems, *self._imports.problems)
+        self._problems.publish((*self._own_problems(), *self._scanned, *linked))
 
     def _why_unready(self, scan: Scan) -> str:
         blocks = [

@@ -33,6 +33,7 @@ MAX_ROOTS: Final = 64
 MAX_ENTRIES: Final = 1024
 """Directory entries looked at before the rest is given up on."""
 _SUFFIX: Final = ".pem"
+NOT_NAMED: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @final
@@ -74,9 +75,16 @@ class Bundle:
     """Whether part of it cannot be read at all, as when the file is half written."""
 
 
-def load_anchors(directory: Path, own_domain: str, before: Anchors | None = None) -> Anchors:
+def load_anchors(
+    directory: Path,
+    own_domain: str,
+    before: Anchors | None = None,
+    named: Mapping[str, str] = NOT_NAMED,
+) -> Anchors:
     """Read every ``<trust domain>.pem`` of ``directory``, all from one state of it.
 
+    ``named`` says of trust domains whose roots are in another file of ``directory`` which; such
+    a file counts for its domain alone. It is never said of ``own_domain``.
     What cannot be used is left out and named in ``problems``; with ``before``, the anchors in
     force, a bundle that has become broken keeps its roots. Raises IdentityError when the bundle
     of ``own_domain`` is missing, too long, or has no usable root, and there is no ``before``.
@@ -88,7 +96,9 @@ def load_anchors(directory: Path, own_domain: str, before: Anchors | None = None
         )
     try:
         return read_settled(
-            lambda: _load(directory, own, before), lambda: anchors_stamp(directory), directory
+            lambda: _load(directory, own, before, named),
+            lambda: anchors_stamp(directory),
+            directory,
         )
     except IdentityError as error:
         if before is None:
@@ -167,16 +177,16 @@ def _store(certificates: Iterable[bytes]) -> tuple[ssl.SSLContext, set[bytes]]:
     return store, unparsable
 
 
-def _load(directory: Path, own: str, before: Anchors | None) -> Anchors:
+def _load(directory: Path, own: str, before: Anchors | None, named: Mapping[str, str]) -> Anchors:
     problems: list[str] = []
-    bundle = _load_bundle(directory, own, problems, before)
+    bundle = _load_bundle(directory, own, own + _SUFFIX, problems, before)
     if not bundle:
         raise IdentityError(
             f"no usable trust anchor for {own} in {directory / (own + _SUFFIX)}"
             + (f": {'; '.join(problems)}" if problems else "")
         )
     found: dict[str, frozenset[bytes]] = {own: bundle}
-    for domain in _domains(directory, problems):
+    for domain, file in _bundles(directory, named, problems).items():
         if domain == own:
             continue
         if len(found) >= MAX_DOMAINS:
@@ -185,7 +195,7 @@ def _load(directory: Path, own: str, before: Anchors | None) -> Anchors:
             )
             continue
         try:
-            roots = _load_bundle(directory, domain, problems, before)
+            roots = _load_bundle(directory, domain, file, problems, before)
         except IdentityError as error:
             problems.append(str(error))
             roots = before.roots.get(domain, frozenset()) if before is not None else frozenset()
@@ -195,9 +205,9 @@ def _load(directory: Path, own: str, before: Anchors | None) -> Anchors:
 
 
 def _load_bundle(
-    directory: Path, domain: str, problems: list[str], before: Anchors | None
+    directory: Path, domain: str, file: str, problems: list[str], before: Anchors | None
 ) -> frozenset[bytes]:
-    path = directory / f"{domain}{_SUFFIX}"
+    path = directory / file
     bundle = parse_roots(read_bounded(path), str(path))
     problems.extend(bundle.problems)
     kept = before.roots.get(domain) if before is not None else None
@@ -207,14 +217,23 @@ def _load_bundle(
     return bundle.roots
 
 
-def _domains(directory: Path, problems: list[str]) -> list[str]:
-    names = _names(directory, problems)
-    domains = sorted(name for name in names if is_trust_domain(name))
+def _bundles(directory: Path, named: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    """Return the file of each trust domain, by domain."""
+    names = set(_names(directory, problems))
+    found = {domain: file for domain, file in named.items() if file.removesuffix(_SUFFIX) in names}
     problems.extend(
-        f"{name}{_SUFFIX} is not named after a trust domain"
-        for name in sorted(set(names) - set(domains))
+        f"{directory / file}, the roots of {domain}, is not there"
+        for domain, file in sorted(named.items())
+        if domain not in found
     )
-    return domains
+    names -= {file.removesuffix(_SUFFIX) for file in named.values()}
+    domains = {name for name in names if is_trust_domain(name)}
+    problems.extend(
+        f"{name}{_SUFFIX} is not named after a trust domain" for name in sorted(names - domains)
+    )
+    for domain in sorted(domains):
+        found.setdefault(domain, domain + _SUFFIX)
+    return found
 
 
 def _names(directory: Path, problems: list[str] | None = None) -> list[str]:

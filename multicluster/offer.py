@@ -84,6 +84,9 @@ class Offers:
     problems: tuple[str, ...] = ()
 
 
+NOTHING: Final = Offers()
+
+
 def offers_of(link: Link, services: Iterable[Service], lookup: Lookup) -> Offers:
     """Return what ``link`` takes in of its cluster's ``services``; ``lookup`` reads its objects."""
     exported = [each for each in services if is_exported(link, each)]

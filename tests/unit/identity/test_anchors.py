@@ -60,6 +60,26 @@ def test_bundles_are_read_by_trust_domain(mesh: Mesh, foreign: Mesh, tmp_path: P
     assert anchors.domain_of(None) == "cluster.local"
 
 
+def test_a_file_that_is_named_counts_for_its_domain_alone(
+    mesh: Mesh, foreign: Mesh, tmp_path: Path
+) -> None:
+    """Not under its own name, and not beside the file that is named after the domain."""
+    (tmp_path / "cluster.local.pem").write_bytes(join_pem([mesh.root]))
+    (tmp_path / "west.example.pem").write_bytes(join_pem([_root()]))
+    (tmp_path / "roots-of-west.pem").write_bytes(join_pem([foreign.root]))
+    named = {"west.example": "roots-of-west.pem"}
+    anchors = load_anchors(tmp_path, "cluster.local", named=named)
+    assert anchors.problems == ()
+    assert dict(anchors.roots) == {
+        "cluster.local": frozenset({mesh.root}),
+        "west.example": frozenset({foreign.root}),
+    }
+    missing = load_anchors(tmp_path, "cluster.local", named={"south.example": "south-roots.pem"})
+    assert not missing.vouches(foreign.root, "south.example")
+    (problem,) = [each for each in missing.problems if "south.example" in each]
+    assert "is not there" in problem
+
+
 def test_a_configmap_s_links_are_followed(mesh: Mesh, tmp_path: Path) -> None:
     """A mounted ConfigMap is a directory of links into a hidden version."""
     version = tmp_path / "..2026_01_01"
