@@ -6,6 +6,7 @@ alias. Nothing else reads the environment.
 
 from __future__ import annotations
 
+import re
 import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -258,6 +259,12 @@ TABLE: Final[tuple[Setting[object], ...]] = tuple(
     row for row in list(globals().values()) if isinstance(row, Setting)
 )
 
+_SERVICE_LINK: Final = re.compile(
+    r"[A-Z0-9_]+_(?:SERVICE_HOST=.*|SERVICE_PORT(?:_[A-Z0-9_]+)?=\d+"
+    r"|PORT(?:_\d+_(?:TCP|UDP|SCTP))?=(?:tcp|udp|sctp)://.*"
+    r"|PORT_\d+_(?:TCP|UDP|SCTP)_(?:PROTO|PORT|ADDR)=.*)"
+)
+
 ELSEWHERE: Final[Mapping[str, str]] = {
     "DESTINATION_CONTEXT": "PILLION_POD says whose sidecar this is",
     "IDENTITY_TRUST_ANCHORS": "anchors are files below PILLION_IDENTITY_DIR, so that they rotate",
@@ -321,6 +328,15 @@ class Config:
         return self.outbound_listens[0]
 
 
+def is_ours(name: str, text: str) -> bool:
+    """Whether a variable of the environment is meant for us.
+
+    Kubernetes describes each Service of the namespace by variables whose names begin with the
+    Service's (Kubernetes, "Discovering Services"); those of one called pillion-… are not.
+    """
+    return name.startswith(PREFIX) and not _SERVICE_LINK.fullmatch(f"{name}={text}")
+
+
 class _Reader:
     """Reads rows, keeping every problem."""
 
@@ -365,7 +381,7 @@ class _Reader:
         known = {PREFIX + row.name for row in TABLE}
         aliases = {PREFIX + alias: PREFIX + row.name for row in TABLE for alias in row.aliases}
         for name in sorted(self._environment):
-            if name.startswith(PREFIX) and name not in known:
+            if is_ours(name, self._environment[name]) and name not in known:
                 near = aliases.get(name) or nearest_name(name, known)
                 advice = f"did you mean {near}?" if near else "see docs/configuration.md"
                 self.problems.append(f"{shown(name)} is no setting; {advice}")

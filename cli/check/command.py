@@ -18,16 +18,19 @@ from cli.check.sidecar import SidecarChecks
 from cli.check.subject import ADMIN, Subject
 from cli.completion import complete_pod
 from cli.output import Form, output_option, write
+from control.offline import OfflineMesh
 from core.clock import SystemClock
 from core.errors import ConfigError
 from discovery.model import Address
 from identity.authority import DEFAULT_TRUST_DOMAIN
 from proxy.config import (
+    CAPTURE,
     IDENTITY_DIR,
     IDENTITY_SOCKET,
     MESH_DIR,
     PREFIX,
     Config,
+    is_ours,
     read_config,
 )
 from proxy.setting import ADDRESS, WORKLOAD, Setting
@@ -77,6 +80,11 @@ def _address(_: click.Context, __: click.Parameter, value: str | None) -> Addres
     callback=_address,
     help="The sidecar's admin port.  [PILLION_ADMIN_LISTEN_ADDR]",
 )
+@click.option(
+    "--capture",
+    type=click.Choice(["redirect", "explicit"]),
+    help="How connections come to the sidecar; explicit: not by rules.  [PILLION_CAPTURE]",
+)
 @click.option("--pre", is_flag=True, help="Check what a sidecar needs that is still to be started.")
 @output_option
 @click.pass_context
@@ -89,6 +97,7 @@ def command(  # noqa: PLR0913  options by name
     socket: Path | None,
     identity_dir: Path | None,
     admin: Address | None,
+    capture: str | None,
     pre: bool,
     form: Form,
 ) -> None:
@@ -99,17 +108,24 @@ def command(  # noqa: PLR0913  options by name
     """
     environment = os.environ
     config, problems = _read(environment)
+    mesh = mesh or _path(environment, MESH_DIR)
+    who = who or ((config.pod_namespace, config.pod_name) if config else None)
+    capture = capture or environment.get(f"{PREFIX}{CAPTURE.name}", "")
+    is_explicit = capture == "explicit"
+    own_ip = _own_ip(config, mesh, who) if is_explicit else ""
     subject = Subject(
         now=SystemClock().now().timestamp(),
         is_before=pre,
-        mesh=mesh or _path(environment, MESH_DIR),
-        who=who or ((config.pod_namespace, config.pod_name) if config else None),
+        mesh=mesh,
+        who=who,
         authority=authority,
         socket=socket or _path(environment, IDENTITY_SOCKET),
         identity_dir=identity_dir or _path(environment, IDENTITY_DIR),
         inbound_port=config.inbound_listen.port if config else INBOUND_PORT,
         outbound_port=config.outbound_listen.port if config else OUTBOUND_PORT,
-        admin=admin or (reachable(config.admin_listen) if config else ADMIN),
+        admin=admin or (reachable(config.admin_listen if config else ADMIN, own_ip)),
+        is_explicit=is_explicit,
+        own_ip=own_ip,
         problems=problems,
     )
     found = [
@@ -138,11 +154,22 @@ def _groups(subject: Subject) -> Groups:
         identity += WorkloadChecks(subject.identity_dir, trust_domain, subject.now)
     if identity:
         yield "identity", identity
-    yield "capture", capture_checks(subject)
+    if not subject.is_explicit:
+        yield "capture", capture_checks(subject)
     yield "ports", port_checks(subject)
     if not subject.is_before:
         yield "sidecar", SidecarChecks(subject.admin)
     yield "machine", machine_checks()
+
+
+def _own_ip(config: Config | None, mesh: Path | None, who: tuple[str, str] | None) -> str:
+    """Return the address that our sidecar holds without capture rules; empty: unknown."""
+    if config is not None and config.pod_ips:
+        return config.pod_ips[0]
+    if mesh is None or who is None or not mesh.is_dir():
+        return ""
+    workload = OfflineMesh(str(mesh), SystemClock().now()).workload(*who)
+    return workload.pod.ips[0] if workload is not None and workload.pod.ips else ""
 
 
 def _settings_check(problems: Sequence[str]) -> Check:
@@ -156,7 +183,7 @@ def _settings_check(problems: Sequence[str]) -> Check:
 
 def _read(environment: Mapping[str, str]) -> tuple[Config | None, tuple[str, ...] | None]:
     """Return the settings, or what is wrong with them; neither where there are none."""
-    if not any(name.startswith(PREFIX) for name in environment):
+    if not any(is_ours(name, text) for name, text in environment.items()):
         return None, None
     try:
         return read_config(environment), ()

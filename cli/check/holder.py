@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +13,17 @@ _LISTEN: Final = "0A"
 """TCP_LISTEN, as /proc/net/tcp writes it (proc(5))."""
 
 
-def listening_ports(proc: Path = Path("/proc")) -> dict[int, str]:
-    """Return port → who listens there; who cannot be told is ``another user's program``."""
-    inodes = {inode: port for port, inode in _listeners(proc)}
+_EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
+
+
+def listening_ports(proc: Path = Path("/proc"), *, at: str = "") -> dict[int, str]:
+    """Return port → who listens there; who cannot be told is ``another user's program``.
+
+    ``at``: only what a connection to this address would reach.
+    """
+    inodes = {
+        inode: port for ip, port, inode in _listeners(proc) if not at or ip in {at, *_EVERYWHERE}
+    }
     found = dict.fromkeys(inodes.values(), "another user's program")
     for pid, inode in _sockets(proc):
         if inode in inodes:
@@ -21,7 +31,7 @@ def listening_ports(proc: Path = Path("/proc")) -> dict[int, str]:
     return found
 
 
-def _listeners(proc: Path) -> Iterator[tuple[int, str]]:
+def _listeners(proc: Path) -> Iterator[tuple[str, int, str]]:
     for table in ("tcp", "tcp6"):
         try:
             lines = (proc / "net" / table).read_text().splitlines()[1:]
@@ -30,7 +40,15 @@ def _listeners(proc: Path) -> Iterator[tuple[int, str]]:
         for line in lines:
             fields = line.split()
             if fields[3] == _LISTEN:
-                yield int(fields[1].rpartition(":")[2], 16), fields[9]
+                ip, _, port = fields[1].rpartition(":")
+                yield _address(ip), int(port, 16), fields[9]
+
+
+def _address(text: str) -> str:
+    """Return an address that /proc writes as words of four bytes, in the machine's order."""
+    words = [int(text[start : start + 8], 16) for start in range(0, len(text), 8)]
+    data = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
+    return socket.inet_ntop(socket.AF_INET if len(data) == 4 else socket.AF_INET6, data)
 
 
 def _sockets(proc: Path) -> Iterator[tuple[int, str]]:

@@ -78,8 +78,11 @@ def port_checks(subject: Subject) -> Iterator[Check]:
     """Yield checks of the sidecar's ports: free before it starts, its own afterwards."""
     ports = sorted({subject.inbound_port, subject.outbound_port, subject.admin.port})
 
+    def listeners() -> dict[int, str]:
+        return listening_ports(at=subject.own_ip)
+
     def free() -> Finding:
-        held = {port: who for port, who in listening_ports().items() if port in ports}
+        held = {port: who for port, who in listeners().items() if port in ports}
         if held:
             return bad(
                 *(f"{port}: {who}" for port, who in held.items()),
@@ -88,7 +91,7 @@ def port_checks(subject: Subject) -> Iterator[Check]:
         return good(_list(ports))
 
     def open_() -> Finding:
-        held = listening_ports()
+        held = listeners()
         missing = [port for port in ports if port not in held]
         if missing:
             return bad(

@@ -31,5 +31,9 @@ class Subject:
     inbound_port: int = INBOUND_PORT
     outbound_port: int = OUTBOUND_PORT
     admin: Address = ADMIN
+    is_explicit: bool = False
+    """Whether connections come without capture rules."""
+    own_ip: str = ""
+    """Where the sidecar listens without capture rules; empty: everywhere."""
     problems: tuple[str, ...] | None = None
     """What is wrong with the settings in the environment; None: there are none."""

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ import click
 from cli.admin_address import reachable
 from cli.completion import complete_pod
 from cli.demo.runtime import Runtime, find_runtime
-from cli.run.capture import Arrangement, by_redirection
+from cli.run.capture import Arrangement, by_proxy, by_redirection, proxy_environment
 from cli.run.child import held_signals
 from cli.run.issuer import LocalIssuer, bound, state_directory
 from cli.run.session import Plan, Session
@@ -25,9 +25,10 @@ from control.offline import OfflineMesh
 from core.duration import parse_duration
 from core.errors import ConfigError
 from core.nearest import nearest_name
+from discovery.model import Address
 from identity.files import make_directory
 from identity.name import Identity
-from proxy.config import read_config
+from proxy.config import CAPTURE, POD_IPS, PREFIX, Config, read_config
 from proxy.setting import WORKLOAD
 
 _MAX_PROBLEMS: Final = 5
@@ -76,6 +77,15 @@ def _duration(_: click.Context, __: click.Parameter, value: str) -> float:
     "[default: below /var/lib/pillion or ~/.local/state/pillion, one for each mesh directory]",
 )
 @click.option(
+    "--capture",
+    type=click.Choice(["auto", "redirect", "explicit"]),
+    default="auto",
+    show_default=True,
+    help="How connections come to the sidecar: by the rules of `pillion redirect` (as root), or "
+    "without privileges, as docs/explicit.md says. auto: what PILLION_CAPTURE says, else redirect "
+    "for root.",
+)
+@click.option(
     "--log",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where the sidecar logs.  [default: NAMESPACE.POD.log beside the default authority]",
@@ -93,6 +103,7 @@ def command(
     mesh: Path,
     who: tuple[str, str],
     authority: Path | None,
+    capture: str,
     log: Path | None,
     wait: float,
     command_line: tuple[str, ...],
@@ -102,10 +113,11 @@ def command(
     The application starts when the sidecar is ready, gets the signals that this command gets, and
     its exit status is this command's. Settings of the sidecar are taken from the environment.
     """
-    identity, ips, trust_domain = _find_pod(mesh, who)
+    identity, manifest_ips, trust_domain = _find_pod(mesh, who)
+    ips = _given_ips() or manifest_ips
     if shutil.which(command_line[0]) is None:
         raise ConfigError(f"{command_line[0]} was not found on PATH, or cannot be run")
-    arrangement = by_redirection(ips)
+    arrangement = by_proxy(ips) if _is_explicit(capture) else by_redirection(ips)
     state = state_directory(mesh)
     with _place() as place, held_signals():
         runtime = _runtime(arrangement, place)
@@ -130,6 +142,7 @@ def command(
                 "PILLION_IDENTITY_NAME": str(identity),
                 "PILLION_IDENTITY_SOCKET": str(issuer.socket),
                 "PILLION_IDENTITY_TOKEN_FILE": str(home / "token"),
+                f"{PREFIX}{CAPTURE.name}": "redirect",
                 **arrangement.settings,
             }
             config = read_config({**environment, **settings})
@@ -138,8 +151,8 @@ def command(
                 sidecar=_as_user(runtime.pillion("proxy"), arrangement.sidecar_uid),
                 sidecar_environment={**environment, **settings},
                 app=command_line,
-                app_environment={**os.environ, **arrangement.environment},
-                admin=reachable(config.admin_listen),
+                app_environment=_app_environment(config, ips),
+                admin=reachable(config.admin_listen, ips[0] if config.is_explicit else ""),
                 anchors=home / "anchors",
                 log=path,
                 log_file=log_file.fileno(),
@@ -148,6 +161,26 @@ def command(
             )
             status = Session(plan).tell()
     sys.exit(status)
+
+
+def _is_explicit(capture: str) -> bool:
+    """Whether to do without capture rules: as asked, else as set, else by our privileges."""
+    wanted = os.environ.get(f"{PREFIX}{CAPTURE.name}", "") if capture == "auto" else capture
+    return wanted == "explicit" or (not wanted and os.geteuid() != 0)
+
+
+def _given_ips() -> tuple[str, ...]:
+    try:
+        return POD_IPS.form.parse(os.environ.get(f"{PREFIX}{POD_IPS.name}", ""))
+    except ValueError:
+        return ()  # the settings are read below, where it is named
+
+
+def _app_environment(config: Config, ips: tuple[str, ...]) -> Mapping[str, str]:
+    if not config.is_explicit:
+        return os.environ
+    outbound = Address(ips[0], config.outbound_listen.port)
+    return {**os.environ, **proxy_environment(outbound)}
 
 
 def _find_pod(mesh: Path, who: tuple[str, str]) -> tuple[Identity, tuple[str, ...], str]:

@@ -343,7 +343,7 @@ def test_a_user_who_may_not_is_told_so(scene: Scene) -> None:
         scene.mesh.pods["bare-0"].host.command(
             [
                 *runtime.pillion("run", "--mesh", str(scene.mesh.directory)),
-                *("--as", "shop/bare-0", "--", "/bin/true"),
+                *("--as", "shop/bare-0", "--capture", "redirect", "--", "/bin/true"),
             ],
             uid=APP_UID,
         ),

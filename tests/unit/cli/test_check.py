@@ -248,6 +248,8 @@ def test_the_holder_of_a_port_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert re.fullmatch(r".+ \(pid \d+\)", listening_ports()[port])
+        assert port in listening_ports(at="127.0.0.1")
+        assert port not in listening_ports(at="127.0.0.2")
         subject = Subject(now=0, is_before=True, inbound_port=port, outbound_port=1)
         finding = found(port_checks(subject))["ports-free"]
         assert finding.result is Result.BAD
@@ -256,6 +258,8 @@ def test_the_holder_of_a_port_is_named() -> None:
         finding = found(port_checks(after))["ports-open"]
         assert finding.result is Result.BAD
         assert f"nobody listens on 1, {after.admin.port}" in finding.seen[0]
+    with socket.create_server(("::", 0), family=socket.AF_INET6) as listener:
+        assert listener.getsockname()[1] in listening_ports(at="127.0.0.2")
     assert port not in listening_ports()
 
 

@@ -139,8 +139,32 @@ def test_a_mistake_has_its_message(name: str) -> None:
     assert len(problem) < 300
 
 
+_LINKS = {
+    "PILLION_API_SERVICE_HOST": "10.96.0.10",
+    "PILLION_API_SERVICE_PORT": "80",
+    "PILLION_API_SERVICE_PORT_HTTP_ADMIN": "80",
+    "PILLION_API_PORT": "tcp://10.96.0.10:80",
+    "PILLION_API_PORT_80_TCP": "tcp://10.96.0.10:80",
+    "PILLION_API_PORT_80_TCP_PROTO": "tcp",
+    "PILLION_API_PORT_80_TCP_PORT": "80",
+    "PILLION_API_PORT_80_TCP_ADDR": "10.96.0.10",
+    "PILLION_API_PORT_53_UDP": "udp://10.96.0.10:53",
+    "PILLION_SERVICE_HOST": "10.96.0.11",
+    "PILLION_PORT": "tcp://10.96.0.11:80",
+}
+
+
+def test_a_service_called_like_us_is_no_mistake() -> None:
+    """Kubernetes tells every pod of it by variables that begin with its name."""
+    assert read({**GOOD, **_LINKS}) == read(GOOD)
+    for name in ("PILLION_API_PORT", "PILLION_API_SERVICE_PORT", "PILLION_API_SERVICE_HOTS"):
+        with pytest.raises(ConfigError, match="is no setting"):
+            read({**GOOD, name: "x"})
+
+
 def test_all_mistakes_are_reported_at_once() -> None:
     """Nobody has to start it forty times."""
+    assert len(MISTAKES) >= 40
     together = {}
     for given, _ in MISTAKES.values():
         together.update({key: value for key, value in given.items() if value})
