@@ -19,10 +19,13 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "completion": ("cli.completion", "the completion script of bash, zsh or fish"),
     "demo": ("cli.demo.command", "build a mesh on this machine and show it working"),
     "identity": ("cli.identity", "make an authority, serve and issue identities, look at them"),
+    "inject": ("cli.inject.command", "give the pods of manifests their sidecar"),
     "policy": ("cli.policy.command", "explain, test, lint, compare and audit who may call whom"),
     "proxy": ("cli.proxy", "the sidecar itself, configured by its environment"),
+    "ready": ("cli.ready", "wait until the sidecar beside us is ready"),
     "redirect": ("cli.redirect", "install, remove or show the capture rules of a pod"),
     "run": ("cli.run.command", "an application with its sidecar, without Kubernetes"),
+    "uninject": ("cli.inject.removal", "take from manifests what inject added"),
     "version": ("cli.version", "what runs here, and whether its core is compiled"),
 }
 """Verb → (module that holds it as ``command``, one line of help)."""

@@ -75,6 +75,11 @@ def _installed(distribution: str) -> str:
         return ""
 
 
+def installed_version() -> str:
+    """Return the version that is installed; ``latest`` for a checkout that is not."""
+    return _installed("pillion") or "latest"
+
+
 def build_labels() -> tuple[tuple[str, str], ...]:
     """Return the labels of Linkerd's ``proxy_build_info``; a wheel does not know its date."""
     return (

@@ -26,6 +26,7 @@ from proxy.setting import (
     PATH,
     SERVER_NAME,
     WORKLOAD,
+    Form,
     Setting,
     count,
     duration,
@@ -67,6 +68,12 @@ MESH_DIR: Final = Setting(
     default="",
     required=True,
     reason="The directory of manifests that is the mesh.",
+)
+CONTROLLER_ADDR: Final = Setting(
+    name="CONTROLLER_ADDR",
+    form=Form("DNS name or IP address", str),
+    default="",
+    reason="The controller that control comes from. There is none yet: set, it is a mistake.",
 )
 IDENTITY_DIR: Final = Setting(
     name="IDENTITY_DIR",
@@ -267,6 +274,7 @@ _SERVICE_LINK: Final = re.compile(
 
 ELSEWHERE: Final[Mapping[str, str]] = {
     "DESTINATION_CONTEXT": "PILLION_POD says whose sidecar this is",
+    "DESTINATION_SVC_ADDR": "PILLION_MESH_DIR, a directory, as long as there is no controller",
     "IDENTITY_TRUST_ANCHORS": "anchors are files below PILLION_IDENTITY_DIR, so that they rotate",
     "INBOUND_DEFAULT_POLICY": "defaultInboundPolicy of the ConfigMap linkerd/pillion-config, or "
     "the annotation config.linkerd.io/default-inbound-policy",
@@ -289,6 +297,8 @@ class Config:
     pod_name: str
     pod_ips: tuple[str, ...]
     mesh_dir: Path
+    controller: str
+    """Empty: the mesh directory controls us."""
     identity_dir: Path
     identity_socket: Path | None
     identity_token_file: Path | None
@@ -405,6 +415,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
         pod_name=pod[1],
         pod_ips=read.value(POD_IPS) or (),
         mesh_dir=read.value(MESH_DIR) or Path(),
+        controller=read.value(CONTROLLER_ADDR) or "",
         identity_dir=read.value(IDENTITY_DIR) or Path(),
         identity_socket=read.value(IDENTITY_SOCKET),
         identity_token_file=read.value(IDENTITY_TOKEN_FILE),
@@ -448,6 +459,11 @@ def read_config(environment: Mapping[str, str]) -> Config:
 def _contradictions(config: Config) -> list[str]:
     """Return what single values cannot show: settings that do not go together."""
     problems = []
+    if config.controller:
+        problems.append(
+            f"{PREFIX}{CONTROLLER_ADDR.name} is {shown(config.controller)}: there is no controller "
+            f"yet that could be asked; leave it out, and set {PREFIX}{MESH_DIR.name}"
+        )
     if config.identity_socket is not None and config.identity_token_file is None:
         problems.append(
             f"{PREFIX}{IDENTITY_TOKEN_FILE.name} is not set: the issuer's socket asks for a token"

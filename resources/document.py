@@ -120,7 +120,7 @@ def read_documents(file: str, data: bytes) -> list[Node]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _unreadable(file, 0, f"is not UTF-8 at byte {error.start}") from None
-    if file.endswith(".json"):
+    if file.endswith(".json") or text.lstrip().startswith("{"):
         text = _SURROGATES.sub(_join_surrogates, text)
     builder = _Builder(file)
     try:

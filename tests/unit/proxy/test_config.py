@@ -23,6 +23,10 @@ LINKERD = {
 MISTAKES: dict[str, tuple[Mapping[str, str | None], str]] = {
     "no pod": ({"PILLION_POD": None}, "PILLION_POD is not set, and has no default"),
     "no mesh directory": ({"PILLION_MESH_DIR": None}, "PILLION_MESH_DIR is not set"),
+    "a controller, which there is not yet": (
+        {"PILLION_CONTROLLER_ADDR": "controller.linkerd.svc"},
+        "PILLION_CONTROLLER_ADDR is 'controller.linkerd.svc': there is no controller yet",
+    ),
     "no identity directory": ({"PILLION_IDENTITY_DIR": None}, "PILLION_IDENTITY_DIR is not set"),
     "an empty value is none": ({"PILLION_POD": ""}, "PILLION_POD is not set"),
     "a pod without namespace": ({"PILLION_POD": "web-0"}, "names no pod; write NAMESPACE/POD"),

@@ -1,0 +1,1 @@
+"""``pillion inject`` and ``uninject``: manifests in, manifests out."""

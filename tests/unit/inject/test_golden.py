@@ -1,0 +1,185 @@
+"""pillion inject over a corpus of manifests: what comes out, what is said, and that it is undone.
+
+``UPDATE_GOLDEN=1 pytest tests/unit/inject`` writes golden/ anew, to be read before it is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from cli import version
+from cli.main import pillion
+from inject.document import read_manifest
+from inject.draft import MARK
+from inject.patch import Json
+from tests.conftest import IS_CI
+
+HERE = Path(__file__).parent
+MANIFESTS = sorted((HERE / "manifests").iterdir())
+CORPUS = pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+PLACES = (
+    ("metadata",),
+    ("spec", "template", "metadata"),
+    ("spec", "jobTemplate", "spec", "template", "metadata"),
+)
+APP_MOUNTS = {"/var/run/secrets/tokens"}
+
+
+@pytest.fixture(autouse=True)
+def _one_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold the version still, which stands in images and annotations."""
+    monkeypatch.setattr(version, "_installed", lambda distribution: "1.2.3")
+
+
+def options_of(path: Path) -> list[str]:
+    """Return the options that a manifest's first line asks for."""
+    first = path.read_text().partition("\n")[0]
+    return shlex.split(first.partition("# options:")[2])
+
+
+def run(verb: str, text: str, *options: str) -> Result:
+    """Run a verb on standard input."""
+    result = CliRunner().invoke(pillion, [verb, *options, "-"], input=text.encode())
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def inject(path: Path) -> Result:
+    """Inject one manifest of the corpus."""
+    return run("inject", path.read_bytes().decode(), *options_of(path))
+
+
+def values(text: str) -> list[Json]:
+    """Return the documents of a manifest as data."""
+    found = [each.value for each in read_manifest("x.json", text.encode())]
+    return [each for each in found if each is not None]
+
+
+def pods(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the pods and pod templates of a document."""
+    for item in value.get("items") or ():
+        yield from pods(item)
+    for *owner, metadata in PLACES:
+        place = value
+        for token in owner:
+            place = place.get(token) if isinstance(place, dict) else None
+        if isinstance(place, dict) and "containers" in (place.get("spec") or {}):
+            yield {"metadata": {}, **place} if place.get(metadata) is None else place
+
+
+def injected(text: str) -> list[dict[str, Any]]:
+    """Return the injected pods of a manifest."""
+    found = [pod for value in values(text) for pod in pods(value)]
+    return [pod for pod in found if MARK in (pod["metadata"].get("annotations") or {})]
+
+
+def containers(pod: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return a pod's containers of both kinds by name."""
+    spec = pod["spec"]
+    kinds = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
+    return {each["name"]: each for each in kinds}
+
+
+def test_the_corpus_is_a_corpus() -> None:
+    """At least 30 manifests, most of which are injected."""
+    assert len(MANIFESTS) >= 30
+    assert sum(bool(injected(inject(path).stdout)) for path in MANIFESTS) >= 25
+
+
+@CORPUS
+def test_golden(path: Path) -> None:
+    """Every character that is printed, and every line of the report."""
+    result = inject(path)
+    for ending, got in (("out", result.stdout), ("report", result.stderr)):
+        golden = HERE / "golden" / f"{path.stem}.{ending}"
+        if os.environ.get("UPDATE_GOLDEN") and not IS_CI:
+            golden.write_bytes(got.encode())
+        assert golden.read_bytes().decode() == got, golden.name
+
+
+@CORPUS
+def test_injecting_again_changes_nothing(path: Path) -> None:
+    """Idempotent: the second time every pod has its sidecar."""
+    once = inject(path).stdout
+    again = run("inject", once, *options_of(path))
+    assert again.stdout == once
+    if injected(once):
+        assert "sidecar_already_exists" in again.stderr
+        assert ": injected:" not in again.stderr
+
+
+@CORPUS
+def test_uninject_gives_back_an_equal_object(path: Path) -> None:
+    """Equal as data, whatever stood there before, null and empty lists included."""
+    given = path.read_bytes().decode()
+    result = run("uninject", inject(path).stdout)
+    before = values(given)
+    if "json" in options_of(path):
+        before = [{"apiVersion": "v1", "kind": "List", "items": before}]
+    assert values(result.stdout) == before
+    if not injected(inject(path).stdout):
+        assert result.stdout == given
+
+
+@CORPUS
+def test_what_is_printed_reads_the_same_to_another_reader(path: Path) -> None:
+    """PyYAML, YAML 1.1 like kubectl's, sees the values that were meant."""
+    result = inject(path)
+    if path.stem in {"yaml-oddities", "nothing-to-do"}:
+        # What is not changed stays as it is written, and PyYAML reads numbers in its own way.
+        result = run("inject", run("inject", result.stdout, "-o", "json").stdout)
+    read = [each for each in yaml.load_all(result.stdout, Loader=yaml.CSafeLoader) if each]
+    assert read == values(result.stdout)
+
+
+@CORPUS
+def test_the_sidecar_passes_the_restricted_profile(path: Path) -> None:
+    """Pod Security Standards, restricted; only what sets the rules has capabilities."""
+    for pod in injected(inject(path).stdout):
+        found = containers(pod)
+        sidecar = found["linkerd-proxy"]["securityContext"]
+        assert sidecar["allowPrivilegeEscalation"] is False
+        assert sidecar["capabilities"] == {"drop": ["ALL"]}
+        assert sidecar["runAsNonRoot"] is True
+        assert sidecar["runAsUser"] != 0
+        assert sidecar["readOnlyRootFilesystem"] is True
+        assert sidecar["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"privileged", "procMount"} & {*sidecar}
+        volumes = {each["name"]: each for each in pod["spec"]["volumes"]}
+        for mount in found["linkerd-proxy"]["volumeMounts"]:
+            kinds = {*volumes[mount["name"]]} - {"name"}
+            assert kinds <= {"configMap", "emptyDir", "projected", "secret"}
+        if "linkerd-init" in found:
+            init = found["linkerd-init"]["securityContext"]
+            assert init["capabilities"] == {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]}
+            assert init["allowPrivilegeEscalation"] is False
+            assert init["readOnlyRootFilesystem"] is True
+
+
+@CORPUS
+def test_the_rest_of_the_pod_is_as_it_was(path: Path) -> None:
+    """Other containers and volumes keep their order and values; explicit capture adds variables."""
+    ours = {"linkerd-proxy", "linkerd-init"}
+    for pod in injected(inject(path).stdout):
+        text = run("uninject", yaml.safe_dump({"apiVersion": "v1", "kind": "Pod", **pod})).stdout
+        (before,) = values(text)
+        assert isinstance(before, dict)
+        others = {name: each for name, each in containers(pod).items() if name not in ours}
+        was = containers(before)
+        assert [*others] == [*was]
+        for name, container in others.items():
+            env = [
+                each for each in container.get("env") or () if each in (was[name].get("env") or ())
+            ]
+            plain = {**container, "env": env or was[name].get("env")}
+            assert {k: v for k, v in plain.items() if v is not None} == {
+                k: v for k, v in was[name].items() if v is not None
+            }
