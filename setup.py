@@ -31,7 +31,9 @@ CORE: Final = (
     "proxy/outbound/load.py",
     "proxy/outbound/member.py",
     "proxy/outbound/pick.py",
+    "proxy/outbound/retry.py",
     "proxy/outbound/roster.py",
+    "proxy/outbound/timeout.py",
 )
 """The compiled rooms and modules."""
 

@@ -35,7 +35,9 @@ CORE_MODULES: Final = (
     "proxy.outbound.load",
     "proxy.outbound.member",
     "proxy.outbound.pick",
+    "proxy.outbound.retry",
     "proxy.outbound.roster",
+    "proxy.outbound.timeout",
 )
 """Modules of other rooms that may be compiled."""
 

@@ -257,6 +257,8 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "resource": Outcome(500, 13, TcpAction.CLOSE, close=True),
     "draining": Outcome(503, 14, TcpAction.CLOSE, close=True),
     "overload": Outcome(503, 14, TcpAction.CLOSE, close=True),
+    "failfast": Outcome(504, 4, TcpAction.RESET, close=False),
+    "loadshed": Outcome(503, 14, TcpAction.RESET, close=False),
 }
 
 

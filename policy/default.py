@@ -7,6 +7,7 @@ closed undeclared port and the way out of the cluster.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from core.nearest import nearest_name
@@ -39,6 +40,7 @@ from policy.route import (
     PathMatch,
     PathMatchKind,
 )
+from policy.traffic import Traffic, traffic_of
 from resources.config_map import DEFAULT_POLICIES
 from resources.namespace import Namespace
 from resources.service import Service
@@ -46,6 +48,7 @@ from resources.workload import Workload, is_opaque
 
 UNAUTHENTICATED: Final = "-unauthenticated"
 _ANY_REQUEST: Final = HttpMatch(path=ANY_PATH)
+_NO_WISHES: Final = Traffic()
 
 
 def refuse_all(reason: str) -> ServerPolicy:
@@ -141,7 +144,7 @@ def service_policy(
 ) -> OutboundPolicy:
     """Return how a Service's port is reached without routes of its own; ``host`` is its full name.
 
-    An undeclared port is closed.
+    An undeclared port is closed. Annotations say how it is retried, timed out and balanced.
     """
     metadata = Metadata(
         group="core",
@@ -162,8 +165,12 @@ def service_policy(
     elif declared.app_protocol:
         is_h2 = declared.app_protocol.lower() == "kubernetes.io/h2c"
         protocol = Protocol.HTTP2 if is_h2 else Protocol.HTTP1
-    backend = Backend(metadata=metadata, dispatcher=Balancer(target=Target(host, port)))
-    return _plain(metadata, protocol, backend, http="http", opaque="opaq")
+    traffic = traffic_of(service.meta.annotations)
+    backend = Backend(
+        metadata=metadata, dispatcher=Balancer(target=Target(host, port), load=traffic.load)
+    )
+    plain = _plain(metadata, protocol, backend, http="http", opaque="opaq", traffic=traffic)
+    return replace(plain, failure_accrual=traffic.accrual, safe_retries=traffic.safe_retries)
 
 
 def egress_policy(destination: Address) -> OutboundPolicy:
@@ -184,14 +191,24 @@ def endpoint_policy(endpoint: Endpoint, *, is_opaque: bool) -> OutboundPolicy:
 
 
 def _plain(
-    metadata: Metadata, protocol: Protocol, backend: Backend, *, http: str, opaque: str
+    metadata: Metadata,
+    protocol: Protocol,
+    backend: Backend,
+    *,
+    http: str,
+    opaque: str,
+    traffic: Traffic = _NO_WISHES,
 ) -> OutboundPolicy:
     """Return a policy whose every route leads to one backend."""
     distribution = FirstAvailable((backend,))
-    route = OutboundRoute(
-        metadata=default_metadata(http),
-        rules=(OutboundRule(matches=(_ANY_REQUEST,), distribution=distribution),),
+    rule = OutboundRule(
+        matches=(_ANY_REQUEST,),
+        distribution=distribution,
+        timeouts=traffic.timeouts,
+        retry=traffic.retry,
+        allow_l5d_request_headers=traffic.allows_headers,
     )
+    route = OutboundRoute(metadata=default_metadata(http), rules=(rule,))
     raw = OpaqueRoute(metadata=default_metadata(opaque), distribution=distribution)
     return OutboundPolicy(
         metadata=metadata,

@@ -18,6 +18,7 @@ from policy.index import PolicyIndex, View, is_attachable
 from policy.match import Request
 from policy.model import ALL_NETWORKS, Attempt, Client, Permit
 from policy.route_compile import unusable_inbound
+from policy.traffic import traffic_of
 from policy.words import verdict_word
 from resources.authorization_policy import POLICY_GROUP, AuthorizationPolicy
 from resources.config_map import DEFAULT_CONFIG, ConfigMap
@@ -28,6 +29,7 @@ from resources.rate_limit_policy import RateLimitPolicy
 from resources.route import Route
 from resources.server import Server
 from resources.server_authorization import ServerAuthorization
+from resources.service import Service
 from resources.workload import Workload
 
 _NOBODY: Final = Pod(meta=Meta(key=ObjectKey("", "Pod", "", "")))
@@ -47,7 +49,8 @@ class Finding:
 
     key: ObjectKey
     code: str
-    """dangling-reference, no-target, no-effect, shadowed, not-attached, probe-lost, wide-denial."""
+    """dangling-reference, no-target, no-effect, shadowed, not-attached, probe-lost, wide-denial,
+    annotation."""
     message: str
 
     def __str__(self) -> str:
@@ -94,6 +97,9 @@ class _Linter:
             yield from self._rate_limit(limit)
         for workload in self._workloads:
             yield from self._ports(workload)
+        for service in self._of(Service):
+            for problem in traffic_of(service.meta.annotations).problems:
+                yield Finding(service.meta.key, "annotation", problem)
 
     def _of(self, kind: type[R]) -> list[R]:
         return [each for each in self._resources if isinstance(each, kind)]

@@ -404,6 +404,8 @@ class OutboundPolicy:
     tls: tuple[OpaqueRoute, ...] = ()
     failure_accrual: FailureAccrual | None = None
     retry_budget: RetryBudget | None = None
+    safe_retries: bool = True
+    """Whether what cannot do harm is retried without a rule that says so."""
     tls_mode: OutboundTls = OutboundTls.OPPORTUNISTIC
 
 

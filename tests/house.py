@@ -25,6 +25,7 @@ MODELS: Final = ("discovery.model", "policy.route", "policy.model", "multicluste
 _PROXY: Final = (
     *("identity", *MODELS, "multicluster.path"),
     *("policy.decide", "policy.evidence", "policy.explain", "policy.limit", "policy.match"),
+    "policy.retry_condition",
 )
 _CONTROL: Final = (
     *("identity", "resources", "discovery", "policy", "multicluster"),

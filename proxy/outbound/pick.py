@@ -14,6 +14,7 @@ from discovery.model import Endpoint
 from policy.model import PenaltyPeakEwma
 from proxy.outbound.member import Member, Phase
 from proxy.outbound.roster import Roster
+from proxy.telemetry.classification import is_failure
 
 
 class Outcome(Enum):
@@ -30,20 +31,18 @@ class Outcome(Enum):
     """Ended by our side or the client's: it says nothing about the endpoint."""
 
 
-FAILING_GRPC: Final = frozenset({2, 4, 7, 13, 14, 15})
-"""UNKNOWN, DEADLINE_EXCEEDED, PERMISSION_DENIED, INTERNAL, UNAVAILABLE, DATA_LOSS: failures as
-linkerd2-proxy classifies."""
+_RESOURCE_EXHAUSTED: Final = 8
+_TOO_MANY_REQUESTS: Final = 429
 
 
 def outcome_of(status: int, grpc_status: int | None = None) -> Outcome:
-    """Return what a response says about its endpoint (linkerd2-proxy, classify)."""
-    if grpc_status is not None and status < 500:
-        if grpc_status == 8:
-            return Outcome.LIMITED
-        return Outcome.FAILURE if grpc_status in FAILING_GRPC else Outcome.SUCCESS
-    if status == 429:
+    """Return what a response says about its endpoint; a gRPC status counts before HTTP's."""
+    limited = (
+        status == _TOO_MANY_REQUESTS if grpc_status is None else grpc_status == _RESOURCE_EXHAUSTED
+    )
+    if limited:
         return Outcome.LIMITED
-    return Outcome.FAILURE if status >= 500 else Outcome.SUCCESS
+    return Outcome.FAILURE if is_failure(status, grpc_status) else Outcome.SUCCESS
 
 
 @final

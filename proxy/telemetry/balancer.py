@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, final
+from typing import Final, final
 
 from discovery.model import Labels
-from proxy.telemetry.slot import Family, Histogram, HistogramFamily, Slot, Table
+from proxy.telemetry.http_metric import Families
+from proxy.telemetry.slot import Family, Histogram, HistogramFamily, Slot
 
 QUEUE_SECONDS: Final = (0.0005, 0.005, 0.05, 0.5, 1.0, 3.0)
 """Linkerd's buckets of the wait for an endpoint."""
 
 
 @final
-class BalancerFamilies:
+class BalancerFamilies(Families):
     """The families of one sort of balancer: ``outbound_tcp`` or ``outbound_http``."""
-
-    __slots__ = (
-        "breaker_opens",
-        "connect_failures",
-        "endpoints",
-        "gate_open",
-        "gate_open_time",
-        "gate_shut",
-        "gate_shut_time",
-        "gate_timeout",
-        "members",
-        "probes",
-        "queue_latency",
-        "queue_length",
-        "queue_requests",
-        "updates",
-    )
 
     def __init__(self, prefix: str, labels: tuple[str, ...]) -> None:
         name = f"{prefix}_balancer"
@@ -110,15 +94,6 @@ class BalancerFamilies:
             "Single requests to endpoints held back, by outcome.",
             (*labels, "result"),
         )
-
-    def all(self) -> list[Table[Any]]:
-        """Return every family, in the order of exposition."""
-        return [
-            *(self.endpoints, self.members, self.updates),
-            *(self.queue_length, self.queue_requests, self.queue_latency),
-            *(self.gate_open, self.gate_shut, self.gate_open_time, self.gate_shut_time),
-            *(self.gate_timeout, self.connect_failures, self.breaker_opens, self.probes),
-        ]
 
     def of(self, labels: Labels) -> BalancerSlots:
         """Return where the balancers with these labels are counted together."""

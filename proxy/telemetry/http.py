@@ -50,6 +50,8 @@ _ERRORS: Final = {
     "client-closed": "CANCEL",
     "connect-refused": "IO",
     "connect-timeout": "IO",
+    "failfast": "FAIL_FAST",
+    "loadshed": "LOAD_SHED",
     "no-endpoints": "FAIL_FAST",
     "overload": "LOAD_SHED",
     "truncated": "IO",
@@ -258,6 +260,33 @@ class RouteCounts:
 
 
 @final
+class RetryCounts:
+    """What one route made again."""
+
+    __slots__ = ("_limit", "_overflow", "_requests", "_successes")
+
+    def __init__(self, families: OutboundFamilies, parent: Metadata, route: Metadata) -> None:
+        labels = (*parent_labels(parent), *route_labels(route), ("hostname", ""))
+        self._requests = families.retry_requests.child(labels)
+        self._successes = families.retry_successes.child(labels)
+        self._limit = families.retry_limit.child(labels)
+        self._overflow = families.retry_overflow.child(labels)
+
+    def decided(self, reason: str) -> None:
+        """Count a verdict about another attempt, by its reason (``proxy.outbound.retry``)."""
+        if reason in {"connect", "safe", "policy"}:
+            self._requests.value += 1
+        elif reason in {"limit", "connects"}:
+            self._limit.value += 1
+        elif reason == "budget":
+            self._overflow.value += 1
+
+    def succeeded(self) -> None:
+        """Count a request that ended well and not at its first attempt."""
+        self._successes.value += 1
+
+
+@final
 class BackendCounts:
     """Attempts that one route makes at one backend."""
 
@@ -318,6 +347,10 @@ class OutboundHttp:
     def route(self, parent: Metadata, route: Metadata, *, is_grpc: bool) -> RouteCounts:
         """Return where a route's requests are counted."""
         return RouteCounts(self._families(is_grpc=is_grpc), parent, route)
+
+    def retry(self, parent: Metadata, route: Metadata, *, is_grpc: bool) -> RetryCounts:
+        """Return where a route's retries are counted."""
+        return RetryCounts(self._families(is_grpc=is_grpc), parent, route)
 
     def backend(
         self, parent: Metadata, route: Metadata, backend: Metadata, *, is_grpc: bool

@@ -102,6 +102,28 @@ class OutboundFamilies(Families):
             "Responses of a backend, by status, or the error that took their place.",
             (*_BACKED, _STATUS[protocol], "error"),
         )
+        name = f"outbound_{protocol}_route_retry"
+        self.retry_requests = Family(
+            f"{name}_requests_total", "counter", "Requests made again.", _HOSTED
+        )
+        self.retry_successes = Family(
+            f"{name}_successes_total",
+            "counter",
+            "Requests that were made again and ended well.",
+            _HOSTED,
+        )
+        self.retry_limit = Family(
+            f"{name}_limit_exceeded_total",
+            "counter",
+            "Requests that failed after as many retries as they may have.",
+            _HOSTED,
+        )
+        self.retry_overflow = Family(
+            f"{name}_overflow_total",
+            "counter",
+            "Requests not made again because the budget was spent.",
+            _HOSTED,
+        )
 
 
 @final

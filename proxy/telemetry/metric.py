@@ -12,6 +12,7 @@ from typing import Any, Final, final
 
 from discovery.model import Address, Labels, Metadata
 from policy.model import Client, ClientTls
+from proxy.telemetry.balancer import BalancerFamilies
 from proxy.telemetry.http_metric import HttpMetrics
 from proxy.telemetry.slot import Family, Histogram, HistogramFamily, Table
 
@@ -246,12 +247,17 @@ class Metrics:
             self.handshake_seconds, self.handshake_failures, "outbound"
         )
         self.http: Final = HttpMetrics()
+        self.tcp_balancer: Final = BalancerFamilies(
+            "outbound_tcp", ("PARENT", "BACKEND", "logical", "concrete")
+        )
+        self.http_balancer: Final = BalancerFamilies("outbound_http", ("PARENT", "BACKEND"))
         self.tls_info.child((("library", ssl.OPENSSL_VERSION), ("tls", "1.3"))).value = 1
 
     def families(self) -> list[Table[Any]]:
         """Return every family, in the order of exposition; brings ``folds`` up to date."""
         found = [each for each in vars(self).values() if isinstance(each, Table)]
-        found += self.http.families()
+        for each in (self.http, self.tcp_balancer, self.http_balancer):
+            found += each.families()
         self.folds.set_all({(("metric", each.name),): each.folds for each in found if each.folds})
         return found
 

@@ -23,13 +23,17 @@ from policy.model import (
     Balancer,
     Client,
     ClientTls,
+    ConsecutiveFailures,
     FirstAvailable,
     Forward,
     NoBackends,
     OutboundPolicy,
+    PenaltyPeakEwma,
     Permit,
     Protocol,
+    Retry,
     ServerPolicy,
+    Timeouts,
     TlsAuthenticated,
     Unauthenticated,
 )
@@ -256,6 +260,32 @@ def test_a_services_protocol_is_its_app_protocol_then_its_opaque_ports(
     assert bool(policy.http1) is (detects or protocol is Protocol.HTTP1)
     assert bool(policy.http2) is (detects or protocol is Protocol.HTTP2)
     assert bool(policy.opaque) is (detects or protocol is Protocol.OPAQUE)
+
+
+def test_annotations_say_how_a_service_is_retried_timed_out_and_balanced() -> None:
+    """In every route of it; opaque ones have nothing to retry."""
+    found = outbound(
+        {"port": 80},
+        annotations={
+            "retry.linkerd.io/limit": "2",
+            "timeout.linkerd.io/request": "1s",
+            "balancer.linkerd.io/failure-accrual": "consecutive",
+            "balancer.alpha.linkerd.io/penalize-failures": "true",
+            "pillion.dev/safe-retries": "disabled",
+            "pillion.dev/l5d-request-headers": "allowed",
+        },
+    )
+    assert found.failure_accrual == ConsecutiveFailures()
+    assert not found.safe_retries
+    for route in (*found.http1, *found.http2):
+        (rule,) = route.rules
+        assert rule.retry == Retry(max_retries=2)
+        assert rule.timeouts == Timeouts(request_s=1.0)
+        assert rule.allow_l5d_request_headers
+        assert isinstance(rule.distribution, FirstAvailable)
+        (backend,) = rule.distribution.backends
+        assert isinstance(backend.dispatcher, Balancer)
+        assert backend.dispatcher.load == PenaltyPeakEwma()
 
 
 def test_every_route_leads_to_the_services_endpoints() -> None:

@@ -276,3 +276,11 @@ def test_an_authorization_on_a_namespace_without_servers_has_no_effect() -> None
     target = {"kind": "Namespace", "name": "shop"}
     (found,) = lint(parsed(POD, policy("a", target), policy("d", target, kind="DenyPolicy")))
     assert (found.key.name, found.code) == ("a", "no-effect")
+
+
+def test_an_annotation_that_cannot_be_read_is_told() -> None:
+    """It is without effect, which nobody would notice."""
+    annotations = {"retry.linkerd.io/limit": "many", "timeout.linkerd.io/idle": "5s"}
+    (found,) = lint(parsed(manifests.service("web", annotations=annotations)))
+    assert (str(found.key), found.code) == ("Service shop/web", "annotation")
+    assert "retry.linkerd.io/limit: 'many' is no number" in found.message

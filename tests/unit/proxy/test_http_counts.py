@@ -338,3 +338,17 @@ def test_detection_is_counted_with_its_time() -> None:
     labels = {"result": "not_http", **PARENT_LABELS}
     assert only(metrics, "outbound_tcp_detect_http_results_total") == (labels, 1)
     assert only(metrics, "outbound_tcp_detect_http_duration_seconds_sum") == (PARENT_LABELS, 0.2)
+
+
+def test_retries_are_counted_by_what_was_decided() -> None:
+    """Made, out of attempts, out of budget, ended well; whatever else was decided is none."""
+    metrics = Metrics()
+    counts = OutboundHttp(metrics).retry(SERVICE, default_metadata("http"), is_grpc=False)
+    decided = (*["connect"] * 2, *["safe", "policy"], *["limit", "connects"], "budget", "body")
+    for reason in decided:
+        counts.decided(reason)
+    counts.succeeded()
+    labels = {**PARENT_LABELS, **OUT_ROUTE_LABELS, "hostname": ""}
+    wanted = {"requests": 4, "successes": 1, "limit_exceeded": 2, "overflow": 1}
+    for name, value in wanted.items():
+        assert only(metrics, f"outbound_http_route_retry_{name}_total") == (labels, value)

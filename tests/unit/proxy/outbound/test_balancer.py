@@ -307,7 +307,7 @@ def test_a_connection_is_pending_until_it_closes() -> None:
         (200, 7, Outcome.FAILURE),
         (200, 8, Outcome.LIMITED),
         (200, 14, Outcome.FAILURE),
-        (503, 0, Outcome.FAILURE),
+        (503, 0, Outcome.SUCCESS),
     ],
 )
 def test_what_a_response_says_about_its_endpoint(

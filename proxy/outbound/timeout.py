@@ -1,0 +1,96 @@
+"""When a request has taken too long: one set of deadlines, moved as the request goes on.
+
+Pure; time is an argument. The four are Linkerd's (linkerd2-proxy, http/stream-timeouts): of the
+whole request, from its last byte to the response's, of an attempt until the response's head, and
+without any frame in either direction.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, final
+
+from policy.model import Timeouts
+
+NEVER: Final = float("inf")
+
+
+class Expired(Enum):
+    """Which deadline has passed."""
+
+    REQUEST = "request"
+    """504 before the response's head, a reset after it; never tried again."""
+    RESPONSE = "response"
+    """The same."""
+    IDLE = "idle"
+    """A reset."""
+    TRY = "try"
+    """The attempt has failed, the request may be tried again."""
+
+
+@final
+class Deadlines:
+    """The deadlines of one request, in seconds as ``now``; ``NEVER`` where there is none."""
+
+    __slots__ = (
+        "_idle_s",
+        "_response_s",
+        "_try_s",
+        "idle_at",
+        "request_at",
+        "response_at",
+        "try_at",
+    )
+
+    def __init__(self, timeouts: Timeouts, try_s: float | None, now: float) -> None:
+        """Begin when the request's head is there; ``try_s`` is the retry policy's per attempt."""
+        self._response_s = _seconds(timeouts.response_s)
+        self._idle_s = _seconds(timeouts.idle_s)
+        self._try_s = _seconds(try_s)
+        self.request_at = now + _seconds(timeouts.request_s)
+        self.response_at = NEVER
+        self.try_at = NEVER
+        self.idle_at = now + self._idle_s
+
+    @property
+    def next(self) -> float:
+        """When to look again."""
+        return min(self.request_at, self.response_at, self.try_at, self.idle_at)
+
+    def attempt(self, now: float, *, is_last: bool) -> None:
+        """Begin an attempt; the last one has no limit of its own."""
+        self.try_at = NEVER if is_last else now + self._try_s
+        self.response_at = NEVER
+        self.idle_at = now + self._idle_s
+
+    def moved(self, now: float) -> None:
+        """Take in a frame, in whichever direction."""
+        self.idle_at = now + self._idle_s
+
+    def sent(self, now: float) -> None:
+        """Take in that the request's last byte has gone out."""
+        self.response_at = now + self._response_s
+        self.moved(now)
+
+    def answered(self, now: float) -> None:
+        """Take in the response's head."""
+        self.try_at = NEVER
+        self.moved(now)
+
+    def left_s(self, now: float) -> float:
+        """Return the seconds left for the whole request."""
+        return max(0.0, self.request_at - now)
+
+    def expired(self, now: float) -> Expired | None:
+        """Return which deadline has passed at ``now``; the request's own before the attempt's."""
+        if now >= self.request_at:
+            return Expired.REQUEST
+        if now >= self.response_at:
+            return Expired.RESPONSE
+        if now >= self.try_at:
+            return Expired.TRY
+        return Expired.IDLE if now >= self.idle_at else None
+
+
+def _seconds(given: float | None) -> float:
+    return given or NEVER
