@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, final
 
@@ -38,13 +38,14 @@ class Workload:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A Service over the pods of one ``app`` label."""
+    """A Service over the pods of one ``app`` label; with none, over no pods of its own."""
 
     name: str
     app: str
     cluster_ips: Sequence[str]
     ports: Mapping[int, int]
     """Port → the pods' port."""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_manifests(
@@ -52,8 +53,12 @@ def write_manifests(
     workloads: Sequence[Workload],
     services: Sequence[Service],
     settings: Mapping[str, str],
+    others: Mapping[str, str],
 ) -> None:
-    """Write the mesh directory, file by file; ``settings`` are those of the whole mesh."""
+    """Write the mesh directory, file by file; ``settings`` are those of the whole mesh.
+
+    ``others`` are whole files, by name.
+    """
     accounts = sorted({workload.service_account for workload in workloads})
     files: dict[str, list[Json]] = {
         "mesh.yaml": [
@@ -72,13 +77,30 @@ def write_manifests(
     }
     for name, documents in files.items():
         text = yaml.dump_all(documents, Dumper=yaml.CSafeDumper, sort_keys=False)
-        (directory / name).write_text(text)
+        _replace(directory / name, text)
+    for name, text in others.items():
+        _replace(directory / name, text)
 
 
-def _manifest(version: str, kind: str, name: str, namespace: str = "") -> dict[str, Json]:
-    metadata = {"name": name, "creationTimestamp": _CREATED}
+def _replace(path: Path, text: str) -> None:
+    """Write a file at one stroke: sidecars may be reading it."""
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def _manifest(
+    version: str,
+    kind: str,
+    name: str,
+    namespace: str = "",
+    labels: Mapping[str, str] | None = None,
+) -> dict[str, Json]:
+    metadata: dict[str, Json] = {"name": name, "creationTimestamp": _CREATED}
     if namespace:
         metadata["namespace"] = namespace
+    if labels:
+        metadata["labels"] = dict(labels)
     return {"apiVersion": version, "kind": kind, "metadata": metadata}
 
 
@@ -113,9 +135,9 @@ def _pod(workload: Workload) -> Json:
 
 def _service(service: Service) -> Json:
     return {
-        **_manifest("v1", "Service", service.name, NAMESPACE),
+        **_manifest("v1", "Service", service.name, NAMESPACE, service.labels),
         "spec": {
-            "selector": {"app": service.app},
+            "selector": {"app": service.app} if service.app else {},
             "clusterIP": service.cluster_ips[0],
             "clusterIPs": list(service.cluster_ips),
             "ports": [

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Final, TypeVar, final
@@ -116,20 +117,34 @@ def _fits(value: object, wanted: object) -> bool:
 class Mesh:
     """One cluster's mesh."""
 
-    def __init__(self, rig: Hosts, cluster: Network, runtime: Runtime, place: Path) -> None:
+    def __init__(
+        self,
+        rig: Hosts,
+        cluster: Network,
+        runtime: Runtime,
+        place: Path,
+        trust_domain: str = TRUST_DOMAIN,
+    ) -> None:
         """Prepare a mesh whose files go below ``place``, which every user may read."""
         self.cluster: Final = cluster
+        self.trust_domain: Final = trust_domain
         self.directory: Final = place / "manifests"
         self.pods: Final[dict[str, Pod]] = {}
         self._runtime: Final = runtime
         self._place: Final = place
         self._workloads: list[Workload] = []
         self._services: list[Service] = []
-        self._settings: dict[str, str] = {"trustDomain": TRUST_DOMAIN}
+        self._settings: dict[str, str] = {
+            "clusterName": cluster.name,
+            "trustDomain": trust_domain,
+        }
+        self._others: dict[str, str] = {}
+        self._trusted: list[Path] = []
         # The issuer needs no network at all, and gets none.
         self._issuer_host: Final[Host] = rig.host(f"{cluster.name}/issuer")
         self._issuer: Final = place / "issuer"
         self._socket: Final = place / "run" / "issuer.sock"
+        place.mkdir(exist_ok=True)
         self.directory.mkdir()
         self._socket.parent.mkdir()
 
@@ -161,27 +176,56 @@ class Mesh:
         return pod
 
     def service(
-        self, name: str, app: str, addresses: Sequence[str], ports: Mapping[int, int]
+        self,
+        name: str,
+        app: str,
+        addresses: Sequence[str],
+        ports: Mapping[int, int],
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         """Add a Service over the pods of ``app`` that exist; ``ports`` are port → pods' port.
 
         It has an address of each family that it is to be reached by.
         """
-        self._services.append(Service(name=name, app=app, cluster_ips=addresses, ports=ports))
+        self._services.append(
+            Service(name=name, app=app, cluster_ips=addresses, ports=ports, labels=labels or {})
+        )
         pods = [each for each in self._workloads if each.app == app]
         for address, (port, target) in product(addresses, ports.items()):
             ips = [each for pod in pods for each in pod.ips if (":" in each) is (":" in address)]
             self.cluster.service(address, port, [(ip, target) for ip in ips])
 
+    def label(self, service: str, **labels: str) -> None:
+        """Give a Service other labels; ``write`` puts them in force."""
+        self._services = [
+            replace(each, labels=labels) if each.name == service else each
+            for each in self._services
+        ]
+
+    def add(self, file: str, text: str) -> None:
+        """Add a file to the manifests, or replace it; ``write`` puts it there."""
+        self._others[file] = text
+
+    def trust(self, other: Mesh) -> None:
+        """Trust another mesh's roots for its names; before the sidecars start."""
+        self._trusted.append(other.anchors)
+
+    @property
+    def anchors(self) -> Path:
+        """The mesh's own roots."""
+        return self._issuer / "anchors" / f"{self.trust_domain}.pem"
+
     def write(self, **settings: str) -> None:
         """Write the manifests, with these settings of the whole mesh."""
         self._settings.update(settings)
-        write_manifests(self.directory, self._workloads, self._services, self._settings)
+        write_manifests(
+            self.directory, self._workloads, self._services, self._settings, self._others
+        )
 
     def start_issuer(self) -> None:
         """Make the mesh's root and issuer, and start what issues certificates."""
         authority = ("--authority", str(self._issuer))
-        self.pillion("identity", "init", *authority, "--trust-domain", TRUST_DOMAIN)
+        self.pillion("identity", "init", *authority, "--trust-domain", self.trust_domain)
         log = self._place / "issuer.log"
         with log.open("wb") as errors:
             program = self._issuer_host.spawn(
@@ -237,6 +281,8 @@ class Mesh:
             token = self.pillion("identity", "issue", "--token", account, *authority)
             home.mkdir(parents=True)
             shutil.copytree(self._issuer / "anchors", home / "anchors")
+            for path in self._trusted:
+                shutil.copy(path, home / "anchors")
             (home / "token").write_text(token)
             (home / "token").chmod(0o400)
             home.chmod(0o700)

@@ -1,0 +1,104 @@
+"""Linked clusters of real pods: each with its own issuer and trust domain, captured for real."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cli.demo.mesh import Mesh
+from cli.demo.pods import Cluster, Rig
+from cli.demo.runtime import Runtime
+
+DIRECT = {"mirror.linkerd.io/exported": "remote-discovery"}
+BY_GATEWAY = {"mirror.linkerd.io/exported": "true"}
+MEMBER = {"mirror.linkerd.io/federated": "member"}
+GATEWAY_ACCOUNT = "gateway"
+_ME = "multicluster.pillion.dev/"
+
+
+def mesh_of(rig: Rig, cluster: Cluster, runtime: Runtime, place: Path) -> Mesh:
+    """Return a cluster's mesh; its trust domain is called after it."""
+    home = place / cluster.name
+    home.mkdir(mode=0o755)
+    return Mesh(rig, cluster, runtime, home, f"{cluster.name}.example")
+
+
+def identity(account: str, cluster: str) -> str:
+    """Return the name of a workload of such a cluster."""
+    return f"{account}.shop.serviceaccount.identity.linkerd.{cluster}.example"
+
+
+def link_of(mesh: Mesh, far: Mesh, gateway: str = "", **spec: Any) -> None:
+    """Link ``mesh`` to ``far``: its manifests and its roots; ``gateway`` is an address."""
+    name = far.cluster.name
+    manifest = {
+        "apiVersion": "multicluster.linkerd.io/v1alpha3",
+        "kind": "Link",
+        "metadata": {
+            "name": name,
+            "namespace": "linkerd-multicluster",
+            "annotations": {
+                f"{_ME}source": str(far.directory),
+                f"{_ME}trust-domain": far.trust_domain,
+            },
+        },
+        "spec": {
+            "targetClusterName": name,
+            "targetClusterDomain": "cluster.local",
+            "selector": {"matchLabels": BY_GATEWAY},
+            "remoteDiscoverySelector": {"matchLabels": DIRECT},
+            "federatedServiceSelector": {"matchLabels": MEMBER},
+            **(
+                {
+                    "gatewayAddress": gateway,
+                    "gatewayIdentity": identity(GATEWAY_ACCOUNT, name),
+                    "probeSpec": {"period": "200ms", "timeout": "1s", "failureThreshold": "3"},
+                }
+                if gateway
+                else {}
+            ),
+            **spec,
+        },
+    }
+    mesh.add(f"link-{name}.yaml", yaml.safe_dump(manifest))
+    mesh.trust(far)
+
+
+def admit(mesh: Mesh, app: str, port: int | str, callers: Sequence[str]) -> None:
+    """Let only these identities call a port of the pods of ``app``."""
+    mesh.add(f"policy-{app}-{port}.yaml", yaml.safe_dump_all(_policy(app, port, callers)))
+
+
+def _policy(app: str, port: int | str, callers: Sequence[str]) -> list[Mapping[str, Any]]:
+    name = f"{app}-{port}"
+
+    def manifest(version: str, kind: str, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {
+            "apiVersion": f"policy.linkerd.io/{version}",
+            "kind": kind,
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": spec,
+        }
+
+    group = "policy.linkerd.io"
+    return [
+        manifest(
+            "v1beta3",
+            "Server",
+            {"podSelector": {"matchLabels": {"app": app}}, "port": port},
+        ),
+        manifest("v1alpha1", "MeshTLSAuthentication", {"identities": list(callers)}),
+        manifest(
+            "v1alpha1",
+            "AuthorizationPolicy",
+            {
+                "targetRef": {"group": group, "kind": "Server", "name": name},
+                "requiredAuthenticationRefs": [
+                    {"group": group, "kind": "MeshTLSAuthentication", "name": name}
+                ],
+            },
+        ),
+    ]
