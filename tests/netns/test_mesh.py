@@ -1,4 +1,6 @@
-"""The mesh end to end: real pods, capture rules and sidecars, and clients that know of none.
+"""The mesh end to end: real pods and sidecars, by every way of capture.
+
+Under capture rules clients know of no sidecar; without them they speak SOCKS.
 
 One mesh serves all tests of this file: ``web-0`` and ``store-0`` have sidecars, ``strict-0``
 too and takes authenticated clients alone, ``plain-0`` has none.
@@ -22,32 +24,35 @@ from pathlib import Path
 import pytest
 
 from cli.demo.host import APP_UID
+from cli.demo.loopback import LoopbackRig
 from cli.demo.mesh import Mesh, Sidecar
-from cli.demo.pods import Cluster, Pod, Rig
-from cli.demo.runtime import find_runtime
+from cli.demo.pods import Pod, Rig
 from discovery.model import Address
 from proxy.wire.transport_header import ALPN, TransportHeader, encode_header
-from redirect.options import PROXY_UID
+from tests.netns.reach import Captured, Reach, Uncaptured
 from tests.support.processes import wait_until
-from tests.support.sockets import connect_in, listener_in
 
 MODES = ("nft", "legacy", "nftables")
 """What captures: each back end of the rules."""
+EXPLICIT = "explicit"
+"""Nothing captures; it needs no privilege, and has IPv4 alone."""
+_RULES = pytest.mark.needs("root", "iptables-nft", "iptables-legacy", "nft", "ip", "nsenter")
 CASES = [
-    pytest.param(mode, family, id=f"{mode}-{name}")
-    for mode in MODES
-    for family, name in enumerate(("ipv4", "ipv6"))
+    *(
+        pytest.param(mode, family, id=f"{mode}-{name}", marks=_RULES)
+        for mode in MODES
+        for family, name in enumerate(("ipv4", "ipv6"))
+    ),
+    pytest.param(EXPLICIT, 0, id="explicit-ipv4"),
 ]
 pytestmark = [
-    pytest.mark.needs("root", "iptables-nft", "iptables-legacy", "nft"),
-    pytest.mark.needs("ip", "setpriv", "nsenter", "curl"),
+    pytest.mark.needs("setpriv", "curl"),
     pytest.mark.slow,
     pytest.mark.parametrize(("running", "family"), CASES, indirect=["running"], scope="module"),
 ]
 
 STORE = ("10.96.0.10", "fd00:96::10")
 PLAIN = ("10.96.0.11", "fd00:96::11")
-BLACK_HOLE = ("10.99.0.1", "fd00:99::1")
 WEB_IDENTITY = "web.shop.serviceaccount.identity.linkerd.cluster.local"
 STORE_IDENTITY = "store.shop.serviceaccount.identity.linkerd.cluster.local"
 MIB = 1 << 20
@@ -59,7 +64,7 @@ class Running:
     """A mesh and its sidecars."""
 
     mode: str
-    cluster: Cluster
+    reach: Reach
     mesh: Mesh
     sidecars: dict[str, Sidecar]
     place: Path
@@ -103,6 +108,11 @@ class Scene:
         """A pod without a sidecar."""
         return self.mesh.pods["plain-0"]
 
+    @property
+    def reach(self) -> Reach:
+        """How programs stand in their pods."""
+        return self.running.reach
+
     def ip(self, pod: Pod) -> str:
         """Return a pod's address."""
         return pod.ips[self.family]
@@ -111,22 +121,29 @@ class Scene:
         """Return a pod's port as logs write it."""
         return str(Address(self.ip(pod), port))
 
-    def address(self, name: str) -> str:
-        """Return the address of ``store``, ``plain`` or their pods."""
-        named = {"store": STORE, "plain": PLAIN, "store-0": self.store.pod.ips}
-        return {**named, "plain-0": self.plain.ips}[name][self.family]
+    def address(self, name: str, client: Pod | None = None) -> str:
+        """Return the address of ``store``, ``plain`` or their pods; by default for ``web-0``."""
+        pods = {"store": self.store.pod, "plain": self.plain}
+        if name not in pods:
+            return self.ip(self.mesh.pods[name])
+        address = {"store": STORE, "plain": PLAIN}[name][self.family]
+        return self.reach.service(client or self.web.pod, address, pods[name])
 
 
 @pytest.fixture(scope="module")
 def running(request: pytest.FixtureRequest) -> Iterator[Running]:
     """A running mesh, captured by the back end that is asked for."""
     mode = request.param
-    with tempfile.TemporaryDirectory(prefix="pillion-test-", dir="/tmp") as name, Rig() as rig:
+    with (
+        tempfile.TemporaryDirectory(prefix="pillion-test-", dir="/tmp") as name,
+        LoopbackRig() if mode == EXPLICIT else Rig() as rig,
+    ):
         place = Path(name)
         place.chmod(0o755)
-        runtime = find_runtime(PROXY_UID, place)
-        cluster = rig.cluster("a")
-        mesh = Mesh(rig, cluster, runtime, place)
+        reach: Reach = (
+            Uncaptured(rig) if isinstance(rig, LoopbackRig) else Captured(rig, place, mode)
+        )
+        mesh = Mesh(rig, reach.cluster, reach.runtime, place)
         mesh.workload("web-0", "web")
         mesh.workload("store-0", "store")
         policy = {"config.linkerd.io/default-inbound-policy": "all-authenticated"}
@@ -135,16 +152,17 @@ def running(request: pytest.FixtureRequest) -> Iterator[Running]:
         mesh.workload("plain-0", "plain", meshed=False)
         ports = {port: port for port in SERVICE_PORTS}
         for service, addresses in (("store", STORE), ("plain", PLAIN)):
-            mesh.service(service, service, addresses, ports)
-        mesh.write()
+            mesh.service(service, service, addresses[: len(mesh.pods["web-0"].ips)], ports)
+        mesh.write(**reach.networks)
         mesh.start_issuer()
         sidecars = {}
         for pod in ("web-0", "store-0", "strict-0"):
-            mesh.capture(pod, "--iptables-mode", mode)
-            sidecars[pod] = mesh.start_sidecar(pod)
+            reach.capture(mesh, pod)
+            settings = reach.settings(mesh.pods[pod], SERVICE_PORTS)
+            sidecars[pod] = mesh.start_sidecar(pod, **settings)
         for sidecar in sidecars.values():
             sidecar.await_ready()
-        yield Running(mode, cluster, mesh, sidecars, place)
+        yield Running(mode, reach, mesh, sidecars, place)
 
 
 @pytest.fixture
@@ -154,7 +172,9 @@ def scene(running: Running, family: int) -> Scene:
 
 
 @contextmanager
-def served(pod: Pod, port: int, serve: Callable[[socket.socket], None]) -> Iterator[None]:
+def served(
+    scene: Scene, pod: Pod, port: int, serve: Callable[[socket.socket], None]
+) -> Iterator[None]:
     """Run an app in ``pod`` that serves one connection; its failure is the test's."""
     failures: list[BaseException] = []
 
@@ -167,7 +187,7 @@ def served(pod: Pod, port: int, serve: Callable[[socket.socket], None]) -> Itera
         except BaseException as error:  # noqa: BLE001 - it is raised in the test below
             failures.append(error)
 
-    with listener_in(pod.host, "::", port) as listener:
+    with scene.reach.listener(pod, port) as listener:
         thread = threading.Thread(target=run, args=(listener,))
         thread.start()
         yield
@@ -182,11 +202,11 @@ def anyway(pod: Pod, port: int) -> tuple[str, ...]:
     return tuple(str(Address(ip, port)) for ip in pod.ips)
 
 
-def await_port(pod: Pod, port: int) -> None:
-    """Wait until a program in ``pod`` listens; seen from beside it, where nothing is captured."""
+def await_port(scene: Scene, pod: Pod, port: int) -> None:
+    """Wait until a program in ``pod`` listens; seen from beside it."""
 
     def listens() -> bool:
-        with suppress(ConnectionError), connect_in(pod.host, "127.0.0.1", port):
+        with suppress(ConnectionError), scene.reach.probe(pod, port):
             return True
         return False
 
@@ -207,20 +227,20 @@ def read_all(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def ask(pod: Pod, address: str, port: int, question: bytes) -> bytes:
+def ask(scene: Scene, pod: Pod, address: str, port: int, question: bytes) -> bytes:
     """Connect from ``pod``, send, half-close and return all that comes."""
-    with connect_in(pod.host, address, port) as near:
+    with scene.reach.connect(pod, address, port) as near:
         near.sendall(question)
         near.shutdown(socket.SHUT_WR)
         return read_all(near)
 
 
-def closed(pod: Pod, address: str, port: int, first: bytes = b"hello\r\n") -> float:
+def closed(scene: Scene, pod: Pod, address: str, port: int) -> float:
     """Connect, speak, and expect to be closed without one byte; return after how long."""
     began = time.monotonic()
     try:
-        with connect_in(pod.host, address, port, wait_s=30) as near:
-            near.sendall(first)
+        with scene.reach.connect(pod, address, port, wait_s=30) as near:
+            near.sendall(b"hello\r\n")
             assert near.recv(1) == b""
     except ConnectionError:
         pass
@@ -237,11 +257,13 @@ def test_curl_and_a_web_server(scene: Scene) -> None:
     store = scene.store.pod
     (scene.place / "www").mkdir(mode=0o755, exist_ok=True)
     (scene.place / "www" / "page").write_text("a page of the store\n")
-    server = ["/usr/bin/python3", "-m", "http.server", "8000", "-b", "::"]
+    bind, port = scene.reach.app(store, 8000)
+    server = ["/usr/bin/python3", "-m", "http.server", str(port), "-b", bind]
     program = store.host.spawn([*server, "-d", str(scene.place / "www")], uid=APP_UID)
     url = f"http://{Address(scene.address('store'), 8000)}/page"
-    await_port(store, 8000)
-    done = scene.web.pod.host.run(["curl", "-sS", url], uid=APP_UID)
+    await_port(scene, store, 8000)
+    options = scene.reach.curl(scene.web.pod)
+    done = scene.web.pod.host.run(["curl", "-sS", *options, url], uid=APP_UID)
     assert (done.returncode, done.stdout) == (0, "a page of the store\n")
     seen = scene.store.find(10, event="connection", direction="inbound", target=anyway(store, 8000))
     end(program)
@@ -254,12 +276,15 @@ def test_curl_and_a_web_server(scene: Scene) -> None:
 def test_redis(scene: Scene) -> None:
     """A real client and server of a protocol that is on the list of opaque ports."""
     store = scene.store.pod
-    options = ["--save", "", "--protected-mode", "no", "--bind", "*", "-::*"]
-    program = store.host.spawn(["redis-server", "--port", "6379", *options], uid=APP_UID)
-    await_port(store, 6379)
+    bind, port = scene.reach.app(store, 6379)
+    options = ["--save", "", "--protected-mode", "no", "--bind"]
+    options += ["*", "-::*"] if bind == "::" else [bind]
+    program = store.host.spawn(["redis-server", "--port", str(port), *options], uid=APP_UID)
+    await_port(scene, store, 6379)
     commands = "".join(f"SET key{n} value{n}\nGET key{n}\n" for n in range(200))
+    host, port = scene.reach.tunnelled(scene.web.pod, scene.address("store"), 6379)
     done = scene.web.pod.host.run(
-        ["redis-cli", "-h", scene.address("store")], uid=APP_UID, given=commands
+        ["redis-cli", "-h", host, "-p", str(port)], uid=APP_UID, given=commands
     )
     assert done.stdout.split() == [word for n in range(200) for word in ("OK", f"value{n}")]
     seen = scene.store.find(10, event="connection", direction="inbound", target=anyway(store, 6379))
@@ -283,8 +308,8 @@ def test_much_arrives_whole(scene: Scene) -> None:
 
     size = 0
     with (
-        served(scene.store.pod, 8001, send),
-        connect_in(scene.web.pod.host, scene.address("store"), 8001, wait_s=60) as near,
+        served(scene, scene.store.pod, 8001, send),
+        scene.reach.connect(scene.web.pod, scene.address("store"), 8001, wait_s=60) as near,
     ):
         near.sendall(b"give")
         buffer = bytearray(MIB)
@@ -299,9 +324,10 @@ def test_much_arrives_whole(scene: Scene) -> None:
 def test_a_client_that_has_said_all_still_gets_its_answer(scene: Scene, address: str) -> None:
     """The client's half-close reaches the server, by Service and by pod address."""
     store = scene.store.pod
-    with served(store, 8002, echo):
+    with served(scene, store, 8002, echo):
         assert (
-            ask(scene.web.pod, scene.address(address), 8002, b"question") == b"you said: question"
+            ask(scene, scene.web.pod, scene.address(address), 8002, b"question")
+            == b"you said: question"
         )
 
 
@@ -316,8 +342,8 @@ def test_a_server_that_has_said_all_still_hears(scene: Scene) -> None:
         heard.append(read_all(connection))
 
     with (
-        served(scene.store.pod, 8003, speak_then_listen),
-        connect_in(scene.web.pod.host, scene.address("store"), 8003) as near,
+        served(scene, scene.store.pod, 8003, speak_then_listen),
+        scene.reach.connect(scene.web.pod, scene.address("store"), 8003) as near,
     ):
         near.sendall(b"tell me")
         assert read_all(near) == b"all I know"
@@ -329,24 +355,25 @@ def test_a_server_that_has_said_all_still_hears(scene: Scene) -> None:
 def test_a_pod_calls_itself_through_its_service(scene: Scene) -> None:
     """The endpoint is the caller's own pod: it is reached without going round."""
     store = scene.store.pod
-    with served(store, 8004, echo):
-        assert ask(store, scene.address("store"), 8004, b"me") == b"you said: me"
+    with served(scene, store, 8004, echo):
+        assert ask(scene, store, scene.address("store", store), 8004, b"me") == b"you said: me"
 
 
 def test_a_pod_calls_itself_by_its_address_and_by_loopback(scene: Scene) -> None:
     """Loopback traffic is the app's own and is never captured."""
     store = scene.store.pod
     for address in (scene.ip(store), ("127.0.0.1", "::1")[scene.family]):
-        with served(store, 8005, echo):
-            assert ask(store, address, 8005, b"me") == b"you said: me"
+        with served(scene, store, 8005, echo):
+            assert ask(scene, store, address, 8005, b"me") == b"you said: me"
 
 
 @pytest.mark.parametrize("address", ["store", "store-0"])
 def test_an_unmeshed_client_is_served_in_plaintext(scene: Scene, address: str) -> None:
     """Where policy allows clients without identity, one reaches the app and is logged as such."""
     store = scene.store.pod
-    with served(store, 8006, echo):
-        assert ask(scene.plain, scene.address(address), 8006, b"stranger") == b"you said: stranger"
+    with served(scene, store, 8006, echo):
+        where = scene.address(address, scene.plain)
+        assert ask(scene, scene.plain, where, 8006, b"stranger") == b"you said: stranger"
     seen = scene.store.find(
         10, event="connection", direction="inbound", client_ip=scene.ip(scene.plain)
     )
@@ -357,14 +384,14 @@ def test_an_unmeshed_client_is_served_in_plaintext(scene: Scene, address: str) -
 def test_an_unmeshed_client_is_refused_where_identity_is_required(scene: Scene) -> None:
     """The app never hears of it, and the log says why; a meshed client is served."""
     strict = scene.strict.pod
-    with served(strict, 8006, echo):
-        closed(scene.plain, scene.ip(strict), 8006)
+    with served(scene, strict, 8006, echo):
+        closed(scene, scene.plain, scene.ip(strict), 8006)
         seen = scene.strict.find(10, event="connection denied", client_ip=scene.ip(scene.plain))
         assert seen is not None
         assert seen["target"] == scene.target(strict, 8006)
         assert seen["reason"]
         # The one connection that the app serves is the one that was allowed.
-        assert ask(scene.web.pod, scene.ip(strict), 8006, b"web") == b"you said: web"
+        assert ask(scene, scene.web.pod, scene.ip(strict), 8006, b"web") == b"you said: web"
     allowed = scene.strict.find(10, event="connection", client_ip=scene.ip(scene.web.pod))
     assert allowed is not None
     assert allowed["client_identity"] == WEB_IDENTITY
@@ -373,8 +400,10 @@ def test_an_unmeshed_client_is_refused_where_identity_is_required(scene: Scene) 
 @pytest.mark.parametrize("address", ["plain", "plain-0"])
 def test_an_unmeshed_server_is_reached_in_plaintext(scene: Scene, address: str) -> None:
     """A meshed client reaches a pod without a sidecar, which sees plain bytes."""
-    with served(scene.plain, 8006, echo):
-        assert ask(scene.web.pod, scene.address(address), 8006, b"hello") == b"you said: hello"
+    with served(scene, scene.plain, 8006, echo):
+        assert (
+            ask(scene, scene.web.pod, scene.address(address), 8006, b"hello") == b"you said: hello"
+        )
 
 
 def test_connections_straight_to_our_own_ports_are_closed(scene: Scene) -> None:
@@ -382,10 +411,10 @@ def test_connections_straight_to_our_own_ports_are_closed(scene: Scene) -> None:
     web, store = scene.web.pod, scene.store.pod
     for pod in (scene.plain, web):
         for port in (4140, 4143):
-            assert closed(pod, scene.ip(store), port) < 10
+            assert closed(scene, pod, scene.ip(store), port) < 10
     for address in (("127.0.0.1", "::1")[scene.family], scene.ip(web)):
         for port in (4140, 4143):
-            assert closed(web, address, port) < 10
+            assert closed(scene, web, address, port) < 10
     # All of them are alive and well.
     for sidecar in (scene.web, scene.store):
         sidecar.await_ready()
@@ -393,16 +422,15 @@ def test_connections_straight_to_our_own_ports_are_closed(scene: Scene) -> None:
 
 def test_a_closed_port_ends_the_connection_at_once(scene: Scene) -> None:
     """Nothing listens: the client learns of it without waiting for a timeout."""
-    assert closed(scene.web.pod, scene.ip(scene.store.pod), 7) < 10
-    assert closed(scene.plain, scene.ip(scene.store.pod), 7) < 10
-    assert closed(scene.web.pod, scene.ip(scene.plain), 7) < 10
+    assert closed(scene, scene.web.pod, scene.ip(scene.store.pod), 7) < 10
+    assert closed(scene, scene.plain, scene.ip(scene.store.pod), 7) < 10
+    assert closed(scene, scene.web.pod, scene.ip(scene.plain), 7) < 10
 
 
 def test_a_black_hole_ends_the_connection_after_the_connect_timeout(scene: Scene) -> None:
     """An address that swallows packets costs the connect timeout (1 s), not the kernel's 2 min."""
-    address = BLACK_HOLE[scene.family]
-    scene.running.cluster.node.must(["ip", "route", "add", "blackhole", address])
-    took = closed(scene.web.pod, address, 80)
+    with scene.reach.black_hole(scene.family) as (address, port):
+        took = closed(scene, scene.web.pod, address, port)
     assert 0.5 < took < 10
 
 
@@ -412,7 +440,7 @@ def test_a_header_for_our_own_port_is_refused(scene: Scene) -> None:
 
     def say_hi(port: int) -> bytes:
         with (
-            connect_in(scene.plain.host, scene.ip(scene.store.pod), 4143) as raw,
+            scene.reach.connect(scene.plain, scene.ip(scene.store.pod), 4143) as raw,
             context.wrap_socket(raw, server_hostname=STORE_IDENTITY) as near,
         ):
             near.sendall(encode_header(TransportHeader(port)) + b"hi")
@@ -421,7 +449,7 @@ def test_a_header_for_our_own_port_is_refused(scene: Scene) -> None:
             except (ssl.SSLError, ConnectionError):
                 return b""
 
-    with served(scene.store.pod, 8002, lambda each: each.sendall(each.recv(64).upper())):
+    with served(scene, scene.store.pod, 8002, lambda each: each.sendall(each.recv(64).upper())):
         assert say_hi(8002) == b"HI"
     assert say_hi(4143) == b""
     assert say_hi(4140) == b""
@@ -445,16 +473,16 @@ def peer_context(scene: Scene) -> ssl.SSLContext:
     return context
 
 
-@pytest.mark.parametrize(
-    ("addresses", "port"),
-    [(("0.0.0.0", "::"), 4143), (("127.0.0.1", "::1"), 4140), (("0.0.0.0", "::"), 4191)],
-)
-def test_a_taken_port_is_named(scene: Scene, addresses: tuple[str, str], port: int) -> None:
+@pytest.mark.parametrize("port", [4143, 4140, 4191])
+def test_a_taken_port_is_named(scene: Scene, port: int) -> None:
     """Another program has one of the sidecar's ports: exit 2, with the port in the message."""
-    if scene.running.mode != MODES[0]:
-        return  # capture has no part in it
-    address = addresses[scene.family]
-    with listener_in(scene.mesh.pods["taken-0"].host, address, port):
-        sidecar = scene.mesh.start_sidecar("taken-0")
+    if scene.running.mode in MODES[1:]:
+        return  # the rules have no part in it
+    pod = scene.mesh.pods["taken-0"]
+    address = scene.reach.own(pod, scene.family)
+    if port == 4140 and scene.running.mode != EXPLICIT:
+        address = ("127.0.0.1", "::1")[scene.family]
+    with scene.reach.held(pod, address, port):
+        sidecar = scene.mesh.start_sidecar("taken-0", **scene.reach.settings(pod, ()))
         assert sidecar.program.wait(30) == 2
     assert str(port) in sidecar.last_words()
