@@ -18,7 +18,7 @@ from cli.demo.mesh import Mesh, Sidecar
 from cli.demo.pods import Rig
 from cli.demo.runtime import find_runtime
 from redirect.options import PROXY_UID
-from tests.netns.test_mesh import ask, closed, echo, served
+from tests.netns.talk import ask, closed, echo, served
 from tests.support.clusters import DIRECT, MEMBER, admit, identity, link_of, mesh_of
 from tests.support.processes import wait_until
 

@@ -14,10 +14,8 @@ import socket
 import ssl
 import subprocess
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +28,7 @@ from cli.demo.pods import Pod, Rig
 from discovery.model import Address
 from proxy.wire.transport_header import ALPN, TransportHeader, encode_header
 from tests.netns.reach import Captured, Reach, Uncaptured
+from tests.netns.talk import asking, closing, echo, read_all, serving
 from tests.support.processes import wait_until
 
 MODES = ("nft", "legacy", "nftables")
@@ -171,30 +170,11 @@ def scene(running: Running, family: int) -> Scene:
     return Scene(running, family)
 
 
-@contextmanager
 def served(
     scene: Scene, pod: Pod, port: int, serve: Callable[[socket.socket], None]
-) -> Iterator[None]:
-    """Run an app in ``pod`` that serves one connection; its failure is the test's."""
-    failures: list[BaseException] = []
-
-    def run(listener: socket.socket) -> None:
-        try:
-            connection, _ = listener.accept()
-            with connection:
-                connection.settimeout(60)
-                serve(connection)
-        except BaseException as error:  # noqa: BLE001 - it is raised in the test below
-            failures.append(error)
-
-    with scene.reach.listener(pod, port) as listener:
-        thread = threading.Thread(target=run, args=(listener,))
-        thread.start()
-        yield
-        thread.join(90)
-        assert not thread.is_alive()
-    if failures:
-        raise failures[0]
+) -> AbstractContextManager[None]:
+    """Run an app in ``pod`` that serves one connection."""
+    return serving(scene.reach.listener(pod, port), serve)
 
 
 def anyway(pod: Pod, port: int) -> tuple[str, ...]:
@@ -219,37 +199,14 @@ def end(program: subprocess.Popen[bytes]) -> None:
     program.wait(10)
 
 
-def read_all(connection: socket.socket) -> bytes:
-    """Read to the end."""
-    parts = []
-    while part := connection.recv(65536):
-        parts.append(part)
-    return b"".join(parts)
-
-
 def ask(scene: Scene, pod: Pod, address: str, port: int, question: bytes) -> bytes:
     """Connect from ``pod``, send, half-close and return all that comes."""
-    with scene.reach.connect(pod, address, port) as near:
-        near.sendall(question)
-        near.shutdown(socket.SHUT_WR)
-        return read_all(near)
+    return asking(scene.reach.connect(pod, address, port), question)
 
 
 def closed(scene: Scene, pod: Pod, address: str, port: int) -> float:
     """Connect, speak, and expect to be closed without one byte; return after how long."""
-    began = time.monotonic()
-    try:
-        with scene.reach.connect(pod, address, port, wait_s=30) as near:
-            near.sendall(b"hello\r\n")
-            assert near.recv(1) == b""
-    except ConnectionError:
-        pass
-    return time.monotonic() - began
-
-
-def echo(connection: socket.socket) -> None:
-    """Answer with what was asked, once all of it is there."""
-    connection.sendall(b"you said: " + read_all(connection))
+    return closing(lambda: scene.reach.connect(pod, address, port, wait_s=30))
 
 
 def test_curl_and_a_web_server(scene: Scene) -> None:
