@@ -11,6 +11,9 @@ import os
 import select
 import stat
 from collections import deque
+from fcntl import F_GETPIPE_SZ, fcntl, ioctl
+from sys import byteorder
+from termios import FIONREAD
 from threading import Event, Thread
 from typing import Final, final
 
@@ -20,7 +23,7 @@ from proxy.telemetry.slot import Family
 MAX_HELD: Final = 1 << 20
 """Octets of lines that wait to be written."""
 MAX_WRITE: Final = 64 << 10
-"""Octets of one write to anything but a pipe, to which a write is MAX_LINE at most."""
+"""Octets of one write to anything but a pipe."""
 GATHER_S: Final = 0.02
 """How long lines are gathered, in seconds."""
 CLOSE_S: Final = 1.0
@@ -33,16 +36,15 @@ class AccessLog:
 
     __slots__ = (
         *("_closed", "_closing", "_fd", "_full", "_held", "_limit", "_lines"),
-        *("_most", "_queued", "_taken", "_thread", "_wanted"),
+        *("_pipe_size", "_queued", "_taken", "_thread", "_wanted"),
     )
 
     def __init__(self, form: str, fd: int, drops: Family, *, limit: int = MAX_HELD) -> None:
         """Write in ``form`` (one of FORMS) to a duplicate of ``fd``; raises OSError."""
         self._lines = Lines(form)
         self._fd = os.dup(fd)
-        # A pipe takes so much whole: no line of another writer's ever stands inside one of ours.
         is_pipe = stat.S_ISFIFO(os.fstat(self._fd).st_mode)
-        self._most = MAX_LINE if is_pipe else MAX_WRITE
+        self._pipe_size = fcntl(self._fd, F_GETPIPE_SZ) if is_pipe else 0
         self._limit = limit
         # Each has one writer, so that neither needs a lock: the loop the first, the thread the
         # second.
@@ -89,12 +91,25 @@ class AccessLog:
         while held:
             batch = [held.popleft()]
             size = len(batch[0])
-            while held and size + len(held[0]) <= self._most:
+            room = self._room()
+            while held and size + len(held[0]) <= room:
                 batch.append(held.popleft())
                 size += len(batch[-1])
             if not self._write(b"".join(batch)):
                 self._closed.value += len(batch)
             self._taken += size
+
+    def _room(self) -> int:
+        """Return how much can be written at once without another writer's line getting between.
+
+        A pipe takes MAX_LINE whole in any case (pipe(7), PIPE_BUF). How much more it has room for
+        shows only when it is empty: each of its pages may be held by a few octets. Half of it is
+        then left to whoever else writes just now.
+        """
+        if not self._pipe_size:
+            return MAX_WRITE
+        waiting = int.from_bytes(ioctl(self._fd, FIONREAD, bytes(4)), byteorder)
+        return MAX_LINE if waiting else max(MAX_LINE, self._pipe_size // 2)
 
     def _write(self, text: bytes) -> bool:
         left = memoryview(text)

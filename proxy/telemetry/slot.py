@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Final, Generic, Literal, Protocol, TypeVar, final
 
 from discovery.model import Labels
@@ -18,13 +19,13 @@ MAX_CHILDREN: Final = 2_000
 
 Kind = Literal["counter", "gauge", "histogram"]
 Sample = tuple[str, Labels, int | float]
-"""A line of the exposition: what follows the family's name, labels, value."""
+"""A line of the exposition: what follows the family's name, labels besides its own, value."""
 
 
 class Child(Protocol):
     """What a family keeps for one label set."""
 
-    def samples(self, labels: Labels) -> Iterable[Sample]:
+    def samples(self) -> Iterable[Sample]:
         """Return the lines that show it."""
         ...
 
@@ -41,9 +42,9 @@ class Slot:
     def __init__(self) -> None:
         self.value: int | float = 0
 
-    def samples(self, labels: Labels) -> Iterable[Sample]:
+    def samples(self) -> Iterable[Sample]:
         """Return the one line."""
-        return (("", labels, self.value),)
+        return (("", (), self.value),)
 
 
 @final
@@ -62,15 +63,19 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._total += value
 
-    def samples(self, labels: Labels) -> Iterable[Sample]:
+    def samples(self) -> Iterable[Sample]:
         """Return the buckets, each with those below it, then count and sum."""
         seen = 0
-        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
+        for label, count in zip(_bucket_labels(self._bounds), self._counts, strict=True):
             seen += count
-            text = "+Inf" if bound == float("inf") else f"{bound:g}"
-            yield "_bucket", (*labels, ("le", text)), seen
-        yield "_count", labels, seen
-        yield "_sum", labels, self._total
+            yield "_bucket", label, seen
+        yield "_count", (), seen
+        yield "_sum", (), self._total
+
+
+@cache
+def _bucket_labels(bounds: tuple[float, ...]) -> tuple[Labels, ...]:
+    return (*((("le", f"{bound:g}"),) for bound in bounds), (("le", "+Inf"),))
 
 
 class Described:
@@ -122,10 +127,15 @@ class Table(Described, Generic[C]):
         found = self._children[labels] = self._make()
         return found
 
+    def children(self) -> Iterable[tuple[Labels, C]]:
+        """Return every child with its labels, in the order of first use."""
+        return self._children.items()
+
     def samples(self) -> Iterable[Sample]:
-        """Yield every child's lines, in the order of first use."""
+        """Yield every child's lines with all their labels, in the order of first use."""
         for labels, child in self._children.items():
-            yield from child.samples(labels)
+            for suffix, more, value in child.samples():
+                yield suffix, (*labels, *more), value
 
     def _make(self) -> C:
         raise NotImplementedError

@@ -125,6 +125,50 @@ def test_the_bound_holds_a_line_that_just_fits_and_not_one_more() -> None:
             assert log.close()
 
 
+def test_lines_of_another_writer_of_the_pipe_stand_between_ours() -> None:
+    """Never inside one, however full the pipe is: the event log goes to the same."""
+    far, near = os.pipe()
+    os.set_blocking(far, False)
+    # The pipe once more, so that it holds up nobody who also has to empty it.
+    other = os.open(f"/proc/self/fd/{near}", os.O_WRONLY | os.O_NONBLOCK)
+    event = b'{"event":"' + b"x" * 300 + b'"}\n'
+    log = AccessLog("json", near, Metrics().http.access_log_drops, limit=1 << 30)
+    read = bytearray()
+    lines = 0
+
+    def take(octets: int) -> None:
+        try:
+            read.extend(os.read(far, octets))
+        except BlockingIOError:
+            time.sleep(0.001)
+
+    def say_event() -> bool:
+        try:
+            return os.write(other, event) == len(event)
+        except BlockingIOError:
+            return False
+
+    try:
+        for number in range(4_000):
+            log.add(_entry(number))
+            if number % 40 == 0:
+                while not say_event():
+                    take(5_000)
+                lines += 1
+                take(3_000)
+        deadline = time.monotonic() + 30
+        while read.count(b"\n") < 4_000 + lines and time.monotonic() < deadline:
+            take(65_536)
+        assert log.close(timeout_s=10)
+    finally:
+        for each in (far, near, other):
+            os.close(each)
+    found = [json.loads(line) for line in read.splitlines()]
+    uris = [each["uri"] for each in found if "uri" in each]
+    assert uris == [f"http://api/{number}" for number in range(4_000)]
+    assert len(found) - len(uris) == lines
+
+
 def test_a_reader_that_is_gone_costs_lines_and_nothing_else() -> None:
     """A closed pipe is counted; the log takes more, and ends."""
     metrics = Metrics()

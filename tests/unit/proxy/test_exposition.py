@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
+from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.telemetry.exposition import PROCESS, expose
 from proxy.telemetry.metric import LABEL_SETS, Metrics
+from proxy.telemetry.slot import Family, HistogramFamily, Table
 from tools.pages import ROOT
 
 
@@ -59,12 +64,55 @@ def test_hostile_label_values_stay_values() -> None:
     assert found == {evil: 1}
 
 
+@given(
+    st.dictionaries(
+        st.tuples(st.text(), st.text()),
+        st.integers(0, 2**53) | st.floats(allow_nan=False),
+        max_size=5,
+    ),
+    st.lists(st.floats(0, 100)),
+)
+def test_what_is_exposed_is_what_was_counted(
+    values: dict[tuple[str, str], float], observed: list[float]
+) -> None:
+    """Prometheus' own parser reads every value back, under labels with any text in them."""
+    gauge = Family("left", "gauge", 'A "gauge" \\ with\nlines.', ("pod", "zone"))
+    for (pod, zone), value in values.items():
+        gauge.child((("pod", pod), ("zone", zone))).value = value
+    bare = HistogramFamily("took_seconds", "", (), (0.1, 10.0))
+    labelled = HistogramFamily("ran_seconds", "", ("pod",), (1.0,))
+    for seconds in observed:
+        bare.child().observe(seconds)
+        labelled.child((("pod", "a"),)).observe(seconds)
+    tables: list[Table[Any]] = [gauge, bare, labelled]
+    read = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(expose(tables).decode())
+        for sample in family.samples
+        if not sample.name.startswith("process_")
+    }
+    assert read == {
+        (f"{table.name}{suffix}", frozenset(labels)): value
+        for table in tables
+        for suffix, labels, value in table.samples()
+    }
+
+
+def test_numbers_that_are_none_are_written_as_prometheus_wants_them() -> None:
+    """Not as Python does."""
+    gauge = Family("left", "gauge", "")
+    for name, value in (("a", math.inf), ("b", -math.inf), ("c", math.nan)):
+        gauge.child((("pod", name),)).value = value
+    text = expose([gauge]).decode()
+    assert 'left{pod="a"} +Inf\nleft{pod="b"} -Inf\nleft{pod="c"} NaN\n' in text
+
+
 def test_a_family_without_room_says_so() -> None:
     """The fold is a metric itself."""
     metrics = Metrics()
     for number in range(2_002):
         metrics.handshake_failures.child((("error", str(number)),)).value += 1
     text = expose(metrics.families()).decode()
-    wanted = 'pillion_metric_folds_total{metric="pillion_tls_handshake_failures_total"} 2.0'
+    wanted = 'pillion_metric_folds_total{metric="pillion_tls_handshake_failures_total"} 2\n'
     assert wanted in text
     assert expose(metrics.families()).decode().count("folds_total{") == 1

@@ -38,7 +38,7 @@ def test_a_value_falls_into_the_bucket_that_it_is_not_above() -> None:
     histogram = Histogram((0.1, 1.0, 10.0))
     for value in (0.0, 0.1, 0.100001, 1.0, 10.0, 10.1, 1e9):
         histogram.observe(value)
-    lines = list(histogram.samples((("a", "b"),)))
+    lines = list(histogram.samples())
     buckets = {labels[-1][1]: value for suffix, labels, value in lines if suffix == "_bucket"}
     assert buckets == {"0.1": 2, "1": 4, "10": 5, "+Inf": 7}
     rest = {suffix: value for suffix, _, value in lines if suffix != "_bucket"}
