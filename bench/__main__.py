@@ -25,6 +25,7 @@ from bench.candidate import Candidate, Stage
 from bench.certificate import make_credentials
 from bench.facts import machine, versions
 from bench.footprint import PASSES, measure_footprints
+from bench.greeter import measure_first_bytes
 from bench.haproxy import Haproxy
 from bench.loadtool import start_backend
 from bench.measure import rows_of, run_rounds
@@ -36,11 +37,11 @@ from bench.result import Report, Settings, to_json
 from bench.sidecar import Pillion
 from bench.spread import spread
 from bench.table import render
-from bench.work import FOOTPRINT, WORKS
+from bench.work import FIRST_BYTE, FOOTPRINT, WORKS
 from core.errors import ConfigError, MeshError
 
 CANDIDATES: Final[tuple[Candidate, ...]] = (Haproxy(), Nginx(), Pillion())
-WORK_KEYS: Final = (*(work.key for work in WORKS), FOOTPRINT)
+WORK_KEYS: Final = (*(work.key for work in WORKS), FIRST_BYTE, FOOTPRINT)
 RESULTS: Final = Path(__file__).parent / "results"
 WARM_SECONDS: Final = 0.4
 TABLE_WIDTH: Final = 140
@@ -127,6 +128,10 @@ def run(
         start_backend(stage)
         findings = run_rounds(stage, present, works, settings, say)
         rows = rows_of(works, findings)
+        if FIRST_BYTE in keys:
+            more, failures = measure_first_bytes(stage, present, settings.rounds, say)
+            rows += more
+            findings.failures += failures
         if FOOTPRINT in keys:
             more, failures = measure_footprints(stage, present, min(settings.rounds, PASSES), say)
             rows += more

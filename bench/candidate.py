@@ -49,6 +49,8 @@ class Hop:
     credentials: Credentials
     resumes: bool
     """Whether TLS sessions are resumed; otherwise every handshake is a full one."""
+    is_declared: bool = True
+    """Whether the backend's port is declared opaque; otherwise its protocol is to be found out."""
 
     @property
     def listen(self) -> Address:
@@ -121,20 +123,22 @@ class Candidate(Protocol):
         ...
 
 
-def start_pair(candidate: Candidate, stage: Stage, *, resumes: bool = False) -> Pair:
+def start_pair(
+    candidate: Candidate, stage: Stage, *, resumes: bool = False, is_declared: bool = True
+) -> Pair:
     """Start both hops, the inbound one first. Raises UnreachableError when one does not come up."""
-    hops = plan_hops(stage, resumes=resumes)
+    hops = plan_hops(stage, resumes=resumes, is_declared=is_declared)
     inbound, outbound = (start_hop(candidate, stage, hop) for hop in hops)
     entry, inner = (hop.listen for hop in reversed(hops))
     return Pair(outbound, inbound, entry, inner, candidate.greeting(stage.backend))
 
 
-def plan_hops(stage: Stage, *, resumes: bool) -> tuple[Hop, Hop]:
+def plan_hops(stage: Stage, *, resumes: bool, is_declared: bool = True) -> tuple[Hop, Hop]:
     """Return the jobs of an inbound and an outbound hop on addresses of their own."""
     (entry,) = reserve_addresses(1)
     (inner,) = reserve_ports(stage.backend.ip, 1)
     inbound, outbound = (
-        Hop(side, entry, inner, stage.backend, stage.credentials, resumes)
+        Hop(side, entry, inner, stage.backend, stage.credentials, resumes, is_declared)
         for side in (Side.INBOUND, Side.OUTBOUND)
     )
     return inbound, outbound

@@ -49,7 +49,7 @@ metadata:
   namespace: bench
   labels: {{app: server}}
   annotations:
-    config.linkerd.io/opaque-ports: "{port}"
+    config.linkerd.io/opaque-ports: "{opaque}"
     config.linkerd.io/inbound-port: "{direct_port}"
 spec:
   serviceAccountName: server
@@ -63,7 +63,7 @@ kind: Service
 metadata:
   name: server
   namespace: bench
-  annotations: {{config.linkerd.io/opaque-ports: "{port}"}}
+  annotations: {{config.linkerd.io/opaque-ports: "{opaque}"}}
 spec:
   clusterIP: {cluster_ip}
   selector: {{app: server}}
@@ -75,7 +75,7 @@ metadata: {{name: bytes, namespace: bench}}
 spec:
   podSelector: {{matchLabels: {{app: server}}}}
   port: bytes
-  proxyProtocol: opaque
+  proxyProtocol: {protocol}
 ---
 apiVersion: policy.linkerd.io/v1alpha1
 kind: MeshTLSAuthentication
@@ -101,6 +101,8 @@ def write_mesh(hop: Hop, directory: Path) -> None:
         server_ip=hop.backend.ip,
         cluster_ip=CLUSTER_IP,
         port=hop.backend.port,
+        opaque=hop.backend.port if hop.is_declared else "",
+        protocol="opaque" if hop.is_declared else "unknown",
         direct_port=hop.inner.port,
     )
     (directory / "mesh.yaml").write_text(text)

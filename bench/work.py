@@ -32,6 +32,7 @@ P99: Final = Metric("p99", "p99", "µs")
 IDLE: Final = Metric("idle", "", "MiB")
 PER_CONNECTION: Final = Metric("per-connection", "", "KiB")
 START: Final = Metric("start", "", "ms")
+WAIT: Final = Metric("wait", "", "ms")
 
 
 class Basis(Enum):
@@ -130,6 +131,8 @@ WORKS: Final = (
 
 FOOTPRINT: Final = "footprint"
 """Memory and start of a pair of hops, fresh for every measurement."""
+FIRST_BYTE: Final = "first-byte"
+"""How long a client waits for a server that speaks first; fresh hops as well."""
 
 
 def value_of(metric: Metric, result: LoadResult) -> float:

@@ -13,13 +13,17 @@ from discovery.model import Address
 from resources.manifest import parse_manifest
 
 
+@pytest.mark.parametrize("is_declared", [True, False])
 @pytest.mark.parametrize("side", list(Side))
-def test_the_mesh_is_ten_manifests_without_a_mistake(tmp_path: Path, side: Side) -> None:
+def test_the_mesh_is_ten_manifests_without_a_mistake(
+    tmp_path: Path, side: Side, is_declared: bool
+) -> None:
     """The memory row speaks of ten."""
     entry, inner = Address("127.9.9.1", 4140), Address("127.9.9.2", 4143)
     backend = Address("127.9.9.2", 8080)
     credentials = make_credentials(tmp_path)
-    write_mesh(Hop(side, entry, inner, backend, credentials, resumes=False), tmp_path)
+    hop = Hop(side, entry, inner, backend, credentials, resumes=False, is_declared=is_declared)
+    write_mesh(hop, tmp_path)
     parsed = parse_manifest("mesh.yaml", (tmp_path / "mesh.yaml").read_bytes())
     assert [document.problems for document in parsed.documents] == [()] * 10
     assert all(document.resource is not None for document in parsed.documents)
