@@ -24,7 +24,7 @@ READ_HERE: Final = (
     *("skip-inbound-ports", "skip-outbound-ports", "skip-subnets"),
     *("proxy-cpu-request", "proxy-cpu-limit", "proxy-memory-request", "proxy-memory-limit"),
     *("proxy-ephemeral-storage-request", "proxy-ephemeral-storage-limit"),
-    *("proxy-uid", "proxy-gid", "proxy-log-level", "proxy-log-format"),
+    *("proxy-uid", "proxy-gid", "proxy-log-level", "proxy-log-format", "access-log"),
     *("proxy-outbound-connect-timeout", "proxy-inbound-connect-timeout"),
     *("proxy-await", "proxy-admin-shutdown", "shutdown-grace-period"),
     *("proxy-enable-native-sidecar", "proxy-additional-env"),
@@ -37,7 +37,7 @@ READ_BY_SIDECAR: Final = (
 """Read from the Pod's manifest, live."""
 WITHOUT_MEANING: Final = (
     *("debug-image", "debug-image-version", "debug-image-pull-policy", "enable-debug-sidecar"),
-    *("pod-inbound-ports", "proxy-cpu-ratio-limit", "proxy-log-http-headers", "access-log"),
+    *("pod-inbound-ports", "proxy-cpu-ratio-limit", "proxy-log-http-headers"),
     *("enable-external-profiles", "enable-gateway", "close-wait-timeout"),
     "proxy-outbound-discovery-cache-unused-timeout",
     "proxy-inbound-discovery-cache-unused-timeout",

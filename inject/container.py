@@ -154,6 +154,7 @@ def _environment(settings: Settings, options: Options) -> list[Json]:
         "PILLION_INBOUND_CONNECT_TIMEOUT": settings.inbound_connect_timeout,
         "PILLION_LOG": settings.log_level,
         "PILLION_LOG_FORMAT": {"plain": "pretty"}.get(settings.log_format, settings.log_format),
+        "PILLION_ACCESS_LOG": settings.access_log,
     }
     values |= {name: value for name, value in optional.items() if value}
     plain: list[Json] = [{"name": name, "value": value} for name, value in values.items()]

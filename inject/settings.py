@@ -59,6 +59,8 @@ class Settings:
     """Whether the group is the sidecar's alone, and exempt from capture like its user."""
     log_level: str
     log_format: str
+    access_log: str
+    """``json`` or ``apache``; empty: requests are not logged."""
     outbound_connect_timeout: str
     inbound_connect_timeout: str
     is_awaited: bool
@@ -103,6 +105,7 @@ def read_settings(
         has_own_group=bool(gid),
         log_level=read.log_level("proxy-log-level"),
         log_format=read.choice("proxy-log-format", ("plain", "json"), ""),
+        access_log=read.choice("access-log", ("json", "apache"), ""),
         outbound_connect_timeout=read.duration("proxy-outbound-connect-timeout"),
         inbound_connect_timeout=read.duration("proxy-inbound-connect-timeout"),
         is_awaited=read.flag("proxy-await", default=True),
