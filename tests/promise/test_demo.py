@@ -160,12 +160,19 @@ def test_an_ordinary_user_sees_it_too() -> None:
     assert "a recording relay in front of store-0" in done.stderr
 
 
-@captured
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("mode", "number"),
+    [
+        pytest.param("redirect", signal.SIGINT, marks=captured),
+        pytest.param("redirect", signal.SIGTERM, marks=captured),
+        pytest.param("redirect", signal.SIGHUP, marks=captured),
+        ("explicit", signal.SIGINT),
+    ],
+)
 @pytest.mark.parametrize("moment", ["start an HTTP server", "start the sidecars"])
-def test_an_interrupted_demo_cleans_up(number: signal.Signals, moment: str) -> None:
+def test_an_interrupted_demo_cleans_up(mode: str, number: signal.Signals, moment: str) -> None:
     """A signal with apps or sidecars running: exit 1, after everything is removed."""
-    with start_demo() as demo:
+    with start_demo("--mode", mode) as demo:
         try:
             assert demo.stderr is not None
             talk = ""
