@@ -18,6 +18,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "check": ("cli.check.command", "what a mesh on this machine needs, and what helps"),
     "completion": ("cli.completion", "the completion script of bash, zsh or fish"),
     "demo": ("cli.demo.command", "build a mesh on this machine and show it working"),
+    "gateway": ("cli.gateway", "the door of a cluster for other clusters' sidecars"),
     "identity": ("cli.identity", "make an authority, serve and issue identities, look at them"),
     "inject": ("cli.inject.command", "give the pods of manifests their sidecar"),
     "policy": ("cli.policy.command", "explain, test, lint, compare and audit who may call whom"),

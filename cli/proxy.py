@@ -12,12 +12,13 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 import uvloop
 
 from control.embedded import EmbeddedControl
+from control.exports import Exports
 from control.identity import Certify, LeafFiles, LeafRenewal
 from control.issuer_client import IssuerClient
 from control.launch import prepare_material
@@ -34,6 +35,7 @@ from proxy.net.capture import ExplicitCapture, RedirectCapture
 from proxy.providers import IdentityProvider
 from proxy.telemetry.log import Logger, make_logger
 from resources.config_map import DEFAULT_CONFIG
+from resources.selector import selector_of
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 Service = tuple[str, Callable[[], Awaitable[None]]]
@@ -42,6 +44,15 @@ Service = tuple[str, Callable[[], Awaitable[None]]]
 @click.command()
 def command() -> None:
     """Run the sidecar; its settings are in the environment, names begin with PILLION_."""
+    run(is_gateway=False)
+
+
+def run(*, is_gateway: bool) -> NoReturn:
+    """Run a sidecar until it is asked to end, and exit with its status.
+
+    ``is_gateway``: it stands for a whole cluster, beside no application: what comes to it was
+    dialled as it comes.
+    """
     for each in _ENDING:
         # Until there is something to drain, there is nothing to lose.
         signal.signal(each, lambda *_: sys.exit(0))
@@ -61,8 +72,44 @@ def command() -> None:
         source, services = _identity_source(
             config, identity, trust_domain, control, clock, log, os.environ
         )
-        serving = _serve(config, log, clock, control, source, services, own_ips, explicit)
-        sys.exit(runner.run(serving))
+        providers = Providers(
+            identity=source,
+            policies=control,
+            discovery=control,
+            names=control,
+            readiness=(control,),
+            exports=_exports(config, control, clock, is_gateway=is_gateway),
+            gateways=control,
+            services=(("mesh directory", control.run), *services),
+            build=_build,
+        )
+        is_dialled = is_gateway or explicit is not None
+        sidecar = Sidecar(
+            config,
+            providers,
+            ExplicitCapture() if is_dialled else RedirectCapture(),
+            own_ips,
+            log,
+            clock,
+            explicit,
+        )
+        sys.exit(runner.run(_serve(sidecar, log, control)))
+
+
+def _exports(
+    config: Config, control: EmbeddedControl, clock: Clock, *, is_gateway: bool
+) -> Exports | None:
+    """Return what other clusters may reach through us; None: we are no gateway."""
+    if not is_gateway and not config.gateway_suffixes:
+        return None
+    text = config.gateway_export_selector
+    try:
+        more = selector_of(text) if text else None
+    except ValueError as error:
+        raise ConfigError(f"PILLION_GATEWAY_EXPORT_SELECTOR: {error}") from error
+    if more is not None and not more.requirements:
+        more = None
+    return Exports(control.index, clock, config.gateway_suffixes, more)
 
 
 def _who_we_are(config: Config, control: EmbeddedControl) -> tuple[Identity, frozenset[str]]:
@@ -198,40 +245,15 @@ def _build() -> Labels:
     return build_labels()
 
 
-async def _serve(
-    config: Config,
-    log: Logger,
-    clock: Clock,
-    control: EmbeddedControl,
-    source: IdentityProvider,
-    services: list[Service],
-    own_ips: frozenset[str],
-    explicit: Explicit | None,
-) -> int:
+async def _serve(sidecar: Sidecar, log: Logger, control: EmbeddedControl) -> int:
     for problem in control.problems.current:
         log.warning("manifest problem", problem=str(problem))
     forget = control.problems.subscribe(
         lambda problems: log.warning("manifest problems", problems=[str(each) for each in problems])
-    )
-    sidecar = Sidecar(
-        config,
-        Providers(
-            identity=source,
-            policies=control,
-            discovery=control,
-            names=control,
-            readiness=(control,),
-            services=(("mesh directory", control.run), *services),
-            build=_build,
-        ),
-        RedirectCapture() if explicit is None else ExplicitCapture(),
-        own_ips,
-        log,
-        clock,
-        explicit,
     )
     _obey(sidecar, log)
     try:
         return await sidecar.run()
     finally:
         forget()
+        control.close()

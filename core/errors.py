@@ -200,6 +200,7 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "name-unknown": Outcome(502, 14, TcpAction.RESET, close=True),
     "forbidden-destination": Outcome(403, 7, TcpAction.RESET, close=False),
     "gateway-disabled": Outcome(404, 5, TcpAction.CLOSE, close=True),
+    "gateway-not-exported": Outcome(404, 5, TcpAction.CLOSE, close=True),
     "client-closed": Outcome(400, 1, TcpAction.CLOSE, close=True),
     "internal": Outcome(500, 13, TcpAction.RESET, close=True),
     "direct-not-mutual": Outcome(403, 7, TcpAction.CLOSE, close=True),

@@ -156,7 +156,7 @@ class Endpoint:
     zone: str = ""
     path: Path = LOCAL_PATH
     is_reserve: bool = False
-    """Meant for clients of other zones: for us only when ours are not ready or overloaded."""
+    """In another zone or cluster: for us only when ours are not ready or overloaded."""
 
     @property
     def sni(self) -> str:

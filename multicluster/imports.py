@@ -7,7 +7,7 @@ lives in the index alone and is made anew at each change, so nothing is ever lef
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, final
 
 from discovery.mirror import Mirror, mirror_key
@@ -277,7 +277,7 @@ class _Importer:
             labels={**labels, MIRRORED: "true"},
             annotations=annotations,
             ports=oldest.ports,
-            endpoints=_union(oldest.ports, remote),
+            endpoints=_union(oldest.ports, remote, is_reserve=local is not None),
             members=(*([base] if local else []), *others),
             local=base if local else "",
         )
@@ -397,11 +397,16 @@ def _behind_gateway(
     return tuple(found)
 
 
-def _union(ports: Sequence[ServicePort], remote: Iterable[tuple[Cluster, Offer]]) -> Ports:
-    """Return what all members have of these ports; what one has in addition does not count."""
+def _union(
+    ports: Sequence[ServicePort], remote: Iterable[tuple[Cluster, Offer]], *, is_reserve: bool
+) -> Ports:
+    """Return what all members have of these ports; what one has in addition does not count.
+
+    ``is_reserve``: our own cluster has a part, which comes first.
+    """
     by_port: dict[int, list[Endpoint]] = {each.port: [] for each in ports}
     for _, offer in remote:
         for port, endpoints in offer.endpoints:
             if port in by_port:
-                by_port[port] += endpoints
+                by_port[port] += (replace(each, is_reserve=is_reserve) for each in endpoints)
     return tuple((port, tuple(found)) for port, found in sorted(by_port.items()))

@@ -26,6 +26,8 @@ from proxy.admin.pages import AdminPages
 from proxy.admin.server import AdminServer
 from proxy.config import Config
 from proxy.explicit import Explicit
+from proxy.gateway.prober import Prober
+from proxy.gateway.server import Gateway
 from proxy.inbound.server import InboundServer
 from proxy.net.capture import Capture
 from proxy.net.connector import Connector
@@ -36,6 +38,8 @@ from proxy.outbound.server import OutboundServer
 from proxy.outbound.socks import SocksEntry
 from proxy.providers import (
     DiscoveryProvider,
+    ExportProvider,
+    GatewayProvider,
     IdentityProvider,
     NameProvider,
     PolicyProvider,
@@ -67,6 +71,10 @@ class Providers:
     readiness: Sequence[ReadinessSource] = ()
     names: NameProvider | None = None
     """What names of Services lead to, where applications tell us names."""
+    exports: ExportProvider | None = None
+    """What other clusters may reach through us, where we are a gateway."""
+    gateways: GatewayProvider | None = None
+    """The gateways of other clusters that we use."""
     services: Sequence[tuple[str, Callable[[], Awaitable[None]]]] = ()
     """What has to run beside: (name, run); started again when it breaks."""
     build: Callable[[], Labels] = tuple
@@ -135,7 +143,10 @@ class Sidecar:
             admin = self._listeners(
                 "admin", AdminServer(runtime, self._pages(runtime)), Admission(1)
             )
-            server = InboundServer(runtime, self._providers.policies)
+            server = InboundServer(runtime, self._providers.policies, self._gateway(runtime))
+            if self._providers.gateways is not None:
+                prober = Prober(runtime, self._providers.gateways)
+                runtime.spawn(self._supervise("gateways", prober.run))
             inbound = (
                 *self._listeners("inbound", server, self._admission),
                 *self._listeners(APP_LISTENER, server, self._admission),
@@ -173,6 +184,12 @@ class Sidecar:
         if runtime.access_log is not None:
             runtime.access_log.close()
         return status
+
+    def _gateway(self, runtime: Runtime) -> Gateway | None:
+        providers = self._providers
+        if providers.exports is None:
+            return None
+        return Gateway(runtime, providers.policies, providers.discovery, providers.exports)
 
     def _runtime(self, loop: asyncio.AbstractEventLoop, tasks: asyncio.TaskGroup) -> Runtime:
         config = self._config

@@ -24,7 +24,9 @@ from proxy.setting import (
     IPS,
     LEVEL,
     PATH,
+    SELECTOR,
     SERVER_NAME,
+    SUFFIXES,
     WORKLOAD,
     Form,
     Setting,
@@ -222,6 +224,21 @@ GRACE_PERIOD: Final = Setting(
     aliases=("SHUTDOWN_GRACE_PERIOD",),
     reason="How long open connections may take to end after SIGTERM.",
 )
+GATEWAY_SUFFIXES: Final = Setting(
+    name="INBOUND_GATEWAY_SUFFIXES",
+    form=SUFFIXES,
+    default="",
+    aliases=("INBOUND_GATEWAY_SUFFIXES",),
+    reason="Domains of the names that this sidecar carries for other clusters; empty: it is no "
+    "gateway, unless run as `pillion gateway`, and then the domain of the cluster's Services.",
+)
+GATEWAY_EXPORT_SELECTOR: Final = Setting(
+    name="GATEWAY_EXPORT_SELECTOR",
+    form=SELECTOR,
+    default="",
+    reason="Services that a gateway leads to beside those with an export label, as "
+    "`team=shop,tier in (web,api)`.",
+)
 SHUTDOWN_ENDPOINT: Final = Setting(
     name="SHUTDOWN_ENDPOINT_ENABLED",
     form=FLAG,
@@ -320,6 +337,8 @@ class Config:
     user_timeout_ms: int
     max_connections: int
     grace_period_s: float
+    gateway_suffixes: tuple[str, ...]
+    gateway_export_selector: str
     shutdown_endpoint: bool
     log_level: str
     log_format: str
@@ -437,6 +456,8 @@ def read_config(environment: Mapping[str, str]) -> Config:
         user_timeout_ms=int(read.present(USER_TIMEOUT) * 1000),
         max_connections=read.present(MAX_CONNECTIONS) or affordable_connections(),
         grace_period_s=read.present(GRACE_PERIOD),
+        gateway_suffixes=read.value(GATEWAY_SUFFIXES) or (),
+        gateway_export_selector=read.value(GATEWAY_EXPORT_SELECTOR) or "",
         shutdown_endpoint=read.present(SHUTDOWN_ENDPOINT),
         log_level=read.present(LOG),
         log_format=read.present(LOG_FORMAT),

@@ -12,6 +12,7 @@ from core.watch import Watch
 from discovery.model import Address, EndpointSet, Profile, Target
 from identity.generation import Generation
 from identity.status import IdentityStatus
+from multicluster.model import Gateway
 from policy.model import OutboundPolicy, ServerPolicy
 
 
@@ -58,6 +59,27 @@ class NameProvider(Protocol):
 
     def addresses(self, host: str, port: int) -> tuple[Address, ...] | None:
         """Return where a Service's name leads; None for a name that is none."""
+        ...
+
+
+class ExportProvider(Protocol):
+    """What other clusters may reach here, for a gateway."""
+
+    def exported(self, host: str, port: int) -> Watch[Target | None]:
+        """Return the Service's port that a name leads to, live; None: it is not exported."""
+        ...
+
+
+class GatewayProvider(Protocol):
+    """The gateways of other clusters that we use, and who wants to know how they are."""
+
+    @property
+    def gateways(self) -> Watch[tuple[Gateway, ...]]:
+        """The gateways in use."""
+        ...
+
+    def gateway_probed(self, cluster: str, *, is_usable: bool) -> None:
+        """Take notice of whether a cluster's gateway lives."""
         ...
 
 

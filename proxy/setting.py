@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeVar, final
 from core.duration import parse_duration
 from core.errors import IdentityError
 from discovery.model import Address
-from identity.name import is_label, parse_identity
+from identity.name import is_label, is_trust_domain, parse_identity
 from proxy.telemetry.log import LEVELS, parse_level
 
 T = TypeVar("T")
@@ -211,6 +211,23 @@ def _server_name(text: str) -> str:
     return found.name
 
 
+def _suffixes(text: str) -> tuple[str, ...]:
+    found = []
+    for each in (part.strip().removesuffix(".") for part in text.split(",")):
+        if not each:
+            continue
+        if not is_trust_domain(each.lower()):
+            raise ValueError(f"{shown(each)} is no DNS name, as svc.cluster.local is")
+        found.append(each.lower())
+    if not found:
+        raise ValueError(f"{shown(text)} names no domain; wanted one, as svc.cluster.local is")
+    return tuple(dict.fromkeys(found))
+
+
+def _text(text: str) -> str:
+    return text
+
+
 FLAG: Final = Form("true or false", _flag)
 PATH: Final = Form("path", _path)
 IPS: Final = Form("IP addresses, comma-separated", _ips)
@@ -220,4 +237,6 @@ APP_PORTS: Final = Form("P:P', comma-separated", _app_ports)
 WORKLOAD: Final = Form("NAMESPACE/POD", _workload)
 IDENTITY: Final = Form("identity", _identity)
 SERVER_NAME: Final = Form("DNS name", _server_name)
+SUFFIXES: Final = Form("DNS names, comma-separated", _suffixes)
+SELECTOR: Final = Form("label selector", _text)
 LEVEL: Final = Form(f"one of {', '.join(LEVELS)}", parse_level)

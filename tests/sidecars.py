@@ -35,7 +35,7 @@ from policy.model import (
 from proxy.app import Providers, Sidecar
 from proxy.config import Config, read_config
 from proxy.net.capture import Capture, FixedCapture
-from proxy.providers import ReadinessSource
+from proxy.providers import ExportProvider, GatewayProvider, ReadinessSource
 from proxy.telemetry.log import make_logger
 
 OPEN = ServerPolicy(
@@ -135,6 +135,8 @@ async def run_sidecar(
     settings: Mapping[str, str] | None = None,
     control: Control | None = None,
     readiness: Sequence[ReadinessSource] = (),
+    exports: ExportProvider | None = None,
+    gateways: GatewayProvider | None = None,
 ) -> AsyncIterator[Running]:
     """Run a sidecar whose pod is at ``ip``; it is stopped and waited for at the end."""
     environment = {
@@ -152,7 +154,14 @@ async def run_sidecar(
     log = io.StringIO()
     sidecar = Sidecar(
         config,
-        Providers(identity=control, policies=control, discovery=control, readiness=readiness),
+        Providers(
+            identity=control,
+            policies=control,
+            discovery=control,
+            readiness=readiness,
+            exports=exports,
+            gateways=gateways,
+        ),
         capture,
         frozenset({ip}),
         make_logger("debug", "json", log),

@@ -157,12 +157,14 @@ class Mesh:
         meshed: bool = True,
         annotations: Mapping[str, str] | None = None,
         published: Sequence[str] = (),
+        pod: Pod | None = None,
     ) -> Pod:
         """Add a pod, to the cluster and to the manifests.
 
-        ``published``: the addresses that the manifests give for it instead of its own.
+        ``published``: the addresses that the manifests give for it instead of its own. ``pod``:
+        where it is, if that is no ordinary pod of the cluster.
         """
-        pod = self.pods[name] = self.cluster.pod(name)
+        pod = self.pods[name] = pod or self.cluster.pod(name)
         self._workloads.append(
             Workload(
                 name=name,
@@ -249,14 +251,21 @@ class Mesh:
         """Install the capture rules in a pod, as its init container would; return its words."""
         return self.pillion("redirect", "install", *options, host=self.pods[name].host)
 
+    def start_gateway(self, name: str, **settings: str) -> Sidecar:
+        """Start the cluster's gateway in a pod of its own, which has no app."""
+        return self._start(name, "gateway", settings)
+
     def start_sidecar(self, name: str, **settings: str) -> Sidecar:
         """Start a pod's sidecar as its user; ``settings`` are names without ``PILLION_``."""
+        return self._start(name, "proxy", settings)
+
+    def _start(self, name: str, verb: str, settings: Mapping[str, str]) -> Sidecar:
         workload = next(each for each in self._workloads if each.name == name)
         home = self._credentials(workload)
         log = self._place / f"{name}.log"
         with log.open("wb") as errors:
             program = self.pods[name].host.spawn(
-                self._runtime.pillion("proxy"),
+                self._runtime.pillion(verb),
                 uid=PROXY_UID,
                 env={
                     **self._runtime.environment,

@@ -13,6 +13,7 @@ from discovery.model import Address, Labels, Metadata
 from identity.name import Identity
 from policy.decide import decide_connection
 from policy.model import Client, ClientTls, Permit, Protocol, Refusal, ServerPolicy
+from proxy.gateway.server import Gateway
 from proxy.inbound.detect import detect_client, read_transport_header
 from proxy.inbound.greeting import Greeted, Greetings
 from proxy.net.connection import Connection, error_name
@@ -29,7 +30,7 @@ from proxy.telemetry.metric import (
 )
 from proxy.telemetry.slot import Histogram
 from proxy.telemetry.transport import Cache, SideSlots
-from proxy.wire.transport_header import ALPN
+from proxy.wire.transport_header import ALPN, TransportHeader
 
 
 @final
@@ -94,8 +95,11 @@ _APP_LABELS: Final[Labels] = (
 class InboundServer:
     """Serves connections that were redirected to, or dialled at, the inbound port."""
 
-    def __init__(self, runtime: Runtime, policies: PolicyProvider) -> None:
+    def __init__(
+        self, runtime: Runtime, policies: PolicyProvider, gateway: Gateway | None = None
+    ) -> None:
         self._runtime = runtime
+        self._gateway = gateway
         self._policies = policies
         self._ports: dict[int, OpenPort] = {}
         self._greetings = Greetings(runtime)
@@ -124,7 +128,11 @@ class InboundServer:
                     f"{destination} is not this pod's", code="direct-foreign-address"
                 )
             if destination.port == runtime.inbound_port:
-                client, target = await self._direct(stream, inbox, destination, ip)
+                client, header = await self._direct(stream, inbox, ip)
+                if header.name:
+                    handed_over = await self._carry(stream, inbox, client, header)
+                    return
+                target = Address(destination.ip, header.port)
             else:
                 client, greeted = await self._identify(stream, inbox, destination, ip)
             handed_over = await self._admit(stream, inbox, client, target, greeted)
@@ -162,9 +170,20 @@ class InboundServer:
                     return client, None
         return await self._detect(stream, inbox, ip, direct=False), None
 
+    async def _carry(
+        self, stream: Stream, inbox: Inbox, client: Client, header: TransportHeader
+    ) -> bool:
+        """Take a connection that is meant for somebody else, where we are a gateway."""
+        if self._gateway is None:
+            raise RefusedError(
+                f"{client.identity} asks for {header.name}, and this sidecar is no gateway",
+                code="gateway-disabled",
+            )
+        return await self._gateway.carry(stream, inbox, client, header)
+
     async def _direct(
-        self, stream: Stream, inbox: Inbox, destination: Address, ip: str
-    ) -> tuple[Client, Address]:
+        self, stream: Stream, inbox: Inbox, ip: str
+    ) -> tuple[Client, TransportHeader]:
         """Take a connection dialled at the inbound port itself: mutual TLS and a header."""
         runtime = self._runtime
         client = await self._detect(stream, inbox, ip, direct=True)
@@ -189,12 +208,7 @@ class InboundServer:
                 ("client_id", client.identity.name),
             )
         ).value += 1
-        if header.name:
-            raise RefusedError(
-                f"{client.identity} asks for {header.name}, and this sidecar is no gateway",
-                code="gateway-disabled",
-            )
-        return client, Address(destination.ip, header.port)
+        return client, header
 
     async def _detect(self, stream: Stream, inbox: Inbox, ip: str, *, direct: bool) -> Client:
         runtime = self._runtime

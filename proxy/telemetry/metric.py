@@ -118,6 +118,30 @@ class Metrics:
             "Outbound connections that failed, by error code.",
             ("TARGET", "error"),
         )
+        self.gateway_alive = Family(
+            "gateway_alive",
+            "gauge",
+            "1 while a linked cluster's gateway answers probes.",
+            ("target_cluster_name",),
+        )
+        self.gateway_enabled = Family(
+            "gateway_enabled",
+            "gauge",
+            "1 for each linked cluster whose gateway is in use here.",
+            ("target_cluster_name",),
+        )
+        self.gateway_latency = Family(
+            "gateway_latency",
+            "gauge",
+            "Milliseconds that the last answer of a gateway to a probe took.",
+            ("target_cluster_name",),
+        )
+        self.gateway_probes = Family(
+            "gateway_probes_total",
+            "counter",
+            "Probes of gateways.",
+            ("target_cluster_name", "probe_successful"),
+        )
         self.headers = Family(
             "inbound_tcp_transport_header_connections_total",
             "counter",

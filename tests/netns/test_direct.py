@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,22 @@ import pytest
 
 from cli.demo.host import Host
 from cli.demo.mesh import Mesh, Sidecar
-from cli.demo.pods import Rig
+from cli.demo.pods import Pod, Rig
 from cli.demo.runtime import find_runtime
 from redirect.options import PROXY_UID
 from tests.netns.talk import ask, closed, echo, served
-from tests.support.clusters import DIRECT, MEMBER, admit, identity, link_of, mesh_of
+from tests.support.clusters import (
+    BY_GATEWAY,
+    DIRECT,
+    GATEWAY_ACCOUNT,
+    MEMBER,
+    admit,
+    answering,
+    bytes_carried,
+    identity,
+    link_of,
+    mesh_of,
+)
 from tests.support.processes import wait_until
 
 pytestmark = [
@@ -58,19 +70,21 @@ def scene() -> Iterator[Scene]:
         for pod, account in (("web-0", "web"), ("cron-0", "cron"), ("api-0", "api")):
             east.workload(pod, account)
         west.workload("api-0", "api")
+        door = west.workload("gateway-0", GATEWAY_ACCOUNT)
         for mesh, address in ((east, API_EAST), (west, API_EAST)):
             labels = {**DIRECT, **MEMBER}
             mesh.service("api", "api", [address], {PORT: PORT}, labels)
         # Written down for their addresses alone: clients of this test have no DNS.
         east.service("api-west", "", [API_WEST], {PORT: PORT})
         east.service("api-federated", "", [FEDERATED], {PORT: PORT})
-        link_of(east, west)
-        admit(west, "api", PORT, [identity("web", "east")])
+        link_of(east, west, door.ip)
+        callers = [identity("web", "east"), identity(GATEWAY_ACCOUNT, "west")]
+        admit(west, "api", PORT, callers)
         west.trust(east)
         for mesh in (east, west):
             mesh.start_issuer()
             mesh.write()
-        sidecars = {}
+        sidecars = {"west/gateway-0": west.start_gateway("gateway-0")}
         for mesh, pods in ((east, ("web-0", "cron-0", "api-0")), (west, ("api-0",))):
             for pod in pods:
                 mesh.capture(pod)
@@ -107,6 +121,45 @@ def test_a_policy_tells_callers_of_one_cluster_apart(scene: Scene) -> None:
         assert seen is not None
         # The one connection that is served is the one that was admitted.
         assert ask(scene.east.pods["web-0"], API_WEST, PORT, b"me") == b"you said: me"
+
+
+def test_no_byte_passes_the_gateway(scene: Scene) -> None:
+    """It stands there all along, and has carried nothing."""
+    gateway = scene.sidecars["west/gateway-0"]
+    with answering(scene.west.pods["api-0"], PORT, b"heard "):
+        for _ in range(20):
+            said = ask(scene.east.pods["web-0"], API_WEST, PORT, b"some words")
+            assert said == b"heard some words"
+    assert bytes_carried(gateway) == 0
+    assert not [each for each in gateway.events() if each.get("direction") == "gateway"]
+
+
+def test_the_other_label_changes_the_way_and_drops_nothing(scene: Scene) -> None:
+    """To the gateway and back while calls go on, none of which fails."""
+    web, gateway = scene.sidecars["east/web-0"], scene.sidecars["west/gateway-0"]
+
+    def call_until(path: str) -> None:
+        calls = 0
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            said = ask(scene.east.pods["web-0"], API_WEST, PORT, str(calls).encode())
+            assert said == b"heard %d" % calls
+            calls += 1
+            last = web.find(0, event="connection", direction="outbound")
+            if last is not None and last["path"] == path and calls > 10:
+                return
+        pytest.fail(f"no call went by {path}")
+
+    with answering(scene.west.pods["api-0"], PORT, b"heard "):
+        for labels, path in ((BY_GATEWAY, "gateway"), (DIRECT, "direct")):
+            scene.west.label("api", **labels, **MEMBER)
+            scene.west.write()
+            call_until(path)
+        before = bytes_carried(gateway)
+        assert before > 0
+        for _ in range(10):
+            ask(scene.east.pods["web-0"], API_WEST, PORT, b"more")
+        assert bytes_carried(gateway) == before
 
 
 def test_federated_is_near_while_near_is_there(scene: Scene) -> None:
@@ -163,5 +216,13 @@ def test_partition_and_heal(scene: Scene) -> None:
         scene.node.must(
             ["ip", "route", "replace", "10.12.0.0/24", "dev", "c0", "via", "10.200.0.2"]
         )
-        with served(scene.west.pods["api-0"], PORT, echo):
-            assert ask(web, API_WEST, PORT, b"far") == b"you said: far"
+        with answering(scene.west.pods["api-0"], PORT, b"heard "):
+            wait_until(lambda: said(web, API_WEST) == b"heard far", seconds=20, what="it heals")
+
+
+def said(pod: Pod, address: str) -> bytes:
+    """Return what is answered; nothing where the way is not there yet."""
+    try:
+        return ask(pod, address, PORT, b"far")
+    except OSError:
+        return b""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cli.demo.mesh import Mesh
-from cli.demo.pods import Cluster, Rig
+from cli.demo.mesh import Mesh, Sidecar
+from cli.demo.pods import Cluster, Pod, Rig
 from cli.demo.runtime import Runtime
+from tests.support.sockets import listener_in
 
 DIRECT = {"mirror.linkerd.io/exported": "remote-discovery"}
 BY_GATEWAY = {"mirror.linkerd.io/exported": "true"}
@@ -102,3 +107,38 @@ def _policy(app: str, port: int | str, callers: Sequence[str]) -> list[Mapping[s
             },
         ),
     ]
+
+
+def bytes_carried(gateway: Sidecar) -> int:
+    """Return how many bytes a gateway has had from its clients, without TLS, by its own count."""
+    url = f"http://{gateway.pod.ip}:4191/metrics"
+    page = gateway.pod.host.run(["curl", "-sS", url]).stdout
+    pattern = r'^tcp_read_bytes_total\{[^}]*direction="inbound"[^}]*\} (\d+)$'
+    return sum(int(each) for each in re.findall(pattern, page, re.MULTILINE))
+
+
+@contextmanager
+def answering(pod: Pod, port: int, word: bytes) -> Iterator[None]:
+    """Run an app in ``pod`` that answers every connection with ``word`` and what it was sent."""
+
+    def answer(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.settimeout(30)
+            heard = b"".join(iter(lambda: connection.recv(65_536), b""))
+            connection.sendall(word + heard)
+
+    def run(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    with listener_in(pod.host, "::", port) as listener:
+        listener.settimeout(None)
+        thread = threading.Thread(target=run, args=(listener,))
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(10)

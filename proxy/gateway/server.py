@@ -1,0 +1,260 @@
+"""The gateway: connections of other clusters' sidecars, carried to what our cluster exports.
+
+A direct connection whose transport header has a name: the policy of the gateway's own port
+decides who may enter, the exports where to; onward it goes as from any sidecar, under the
+gateway's own identity.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, final
+
+from core.errors import MeshError, RefusedError, Retry
+from core.watch import Watch
+from discovery.model import Endpoint, Labels, Metadata, Target, default_metadata
+from identity.name import Identity
+from policy.decide import decide_connection
+from policy.model import Client, Permit, Refusal, ServerPolicy
+from proxy.gateway.rule import carried, must_exported, refuse_loop
+from proxy.net.connection import Connection, error_name
+from proxy.net.inbox import Inbox
+from proxy.net.stream import Stream
+from proxy.outbound.count import Kind, OutboundCounts
+from proxy.outbound.dial import Dialled, dial
+from proxy.outbound.resolve import order_endpoints
+from proxy.providers import DiscoveryProvider, ExportProvider, PolicyProvider
+from proxy.runtime import Runtime
+from proxy.telemetry.metric import accept_labels, authz_labels, server_labels
+from proxy.telemetry.transport import SideSlots
+from proxy.wire.transport_header import TransportHeader
+
+_ROUTE: Final = default_metadata("gateway")
+_NEAR: Final[Labels] = (("direction", "inbound"), ("peer", "src"))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What is remembered of a connection through the gateway."""
+
+    client: Client
+    target: Target
+    endpoint: Endpoint
+    server: Identity | None
+    authorization: Metadata
+    labels: Labels
+
+    def facts(self) -> dict[str, str]:
+        """Return who asked for what, by which rule, and where it went."""
+        return {
+            "direction": "gateway",
+            "client_ip": self.client.ip,
+            "client_identity": str(self.client.identity or ""),
+            "target": str(self.target),
+            "authorization": str(self.authorization),
+            "endpoint": str(self.endpoint.address),
+            "server_identity": str(self.server or ""),
+            "tls": "mesh" if self.server is not None else "none",
+        }
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """An endpoint that answered."""
+
+    dialled: Dialled
+    labels: Labels
+    """Of all endpoints it was chosen from."""
+    seconds: float
+
+
+@final
+class Gateway:
+    """Carries what comes by name from other clusters."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        policies: PolicyProvider,
+        discovery: DiscoveryProvider,
+        exports: ExportProvider,
+    ) -> None:
+        self._runtime = runtime
+        self._policies = policies
+        self._discovery = discovery
+        self._exports = exports
+        self._counts = OutboundCounts(runtime.metrics)
+        self._open: dict[Connection, tuple[Callable[[], None], ...]] = {}
+        """Connections and how to stop following what they depend on."""
+        self._random = random.Random()  # noqa: S311  # spreads load, keeps no secret
+
+    async def carry(
+        self, stream: Stream, inbox: Inbox, client: Client, header: TransportHeader
+    ) -> bool:
+        """Carry a connection to what its header names; False when policy refuses.
+
+        Raises MeshError: RefusedError for a loop or what is not exported.
+        """
+        runtime = self._runtime
+        identity = client.identity
+        if identity is None:
+            raise RefusedError(f"{client.ip} did not prove who it is", code="direct-not-mutual")
+        policy = self._policies.inbound(runtime.inbound_port)
+        verdict = decide_connection(policy.current, client)
+        labels = self._labels(policy.current, client)
+        if isinstance(verdict, Refusal):
+            runtime.metrics.deny.child(labels).value += 1
+            asked = Target(header.name, header.port)
+            self._denied(verdict, client, asked, "connection denied")
+            return False
+        generation = runtime.generation.current
+        refuse_loop(identity, generation.identity if generation is not None else None)
+        export = self._exports.exported(header.name, header.port)
+        target = must_exported(header, identity, export.current)
+        if header.session is not None:
+            raise RefusedError(
+                f"{identity} sends {header.session.value} for {target}, and this gateway carries "
+                "opaque bytes",
+                code="gateway-disabled",
+            )
+        reached = await self._reach(target)
+        about = Carried(
+            client=client,
+            target=target,
+            endpoint=reached.dialled.endpoint,
+            server=reached.dialled.server,
+            authorization=verdict.authorization,
+            labels=labels,
+        )
+        connection = self._join(stream, about, reached)
+        self._follow(connection, policy, export)
+        connection.relay.start(early_near=inbox.take(), early_far=reached.dialled.inbox.take())
+        return True
+
+    async def _reach(self, target: Target) -> Reached:
+        """Dial one endpoint, after a failure others."""
+        runtime = self._runtime
+        found = carried(self._discovery.endpoints(target).current, runtime.own_ips)
+        failures: list[MeshError] = []
+        for endpoint in order_endpoints(found, target, self._random.random()):
+            began = runtime.clock.monotonic()
+            try:
+                dialled = await dial(runtime, endpoint)
+                return Reached(dialled, found.labels, runtime.clock.monotonic() - began)
+            except MeshError as error:
+                failures.append(error)
+                runtime.log.info(
+                    "connect failed",
+                    direction="gateway",
+                    code=error.code,
+                    target=str(target),
+                    endpoint=str(endpoint.address),
+                    reason=str(error),
+                )
+                if error.retry is Retry.NEVER and error.where.value != "server":
+                    raise
+        raise failures[-1]
+
+    def _join(self, stream: Stream, about: Carried, reached: Reached) -> Connection:
+        runtime = self._runtime
+        kind = Kind(
+            destination=about.endpoint.address,
+            parent=_ROUTE,
+            route=_ROUTE,
+            target=about.target,
+            labels=reached.labels,
+            endpoint=about.endpoint,
+            server=about.server,
+            no_tls_reason=reached.dialled.no_tls_reason,
+        )
+        counted = self._counts.of(kind)
+        counted.connect.observe(reached.seconds)
+        near = SideSlots(runtime.metrics, (*_NEAR, *about.labels))
+        connection = Connection(
+            self,
+            stream,
+            reached.dialled.stream,
+            near,
+            counted.far,
+            about,
+            runtime.clock.monotonic(),
+        )
+        allowed = (*about.labels, *authz_labels(about.authorization))
+        runtime.metrics.allow.child(allowed).value += 1
+        runtime.connections.add(connection)
+        runtime.log.info("connection", **about.facts())
+        return connection
+
+    def _follow(
+        self,
+        connection: Connection,
+        policy: Watch[ServerPolicy],
+        export: Watch[Target | None],
+    ) -> None:
+        """Cut the connection as soon as policy or the exports no longer allow it."""
+
+        def decide(current: ServerPolicy) -> None:
+            self._decide_again(connection, current)
+
+        def look(target: Target | None) -> None:
+            if target is None:
+                gone = RefusedError("it is no longer exported", code="gateway-not-exported")
+                connection.relay.cut(gone)
+
+        forget = policy.subscribe(decide), export.subscribe(look)
+        self._open[connection] = forget
+        # Either may have changed while the endpoint was dialled.
+        decide(policy.current)
+        look(export.current)
+
+    def _decide_again(self, connection: Connection, policy: ServerPolicy) -> None:
+        about = connection.about
+        if not isinstance(about, Carried):
+            return
+        verdict = decide_connection(policy, about.client)
+        if isinstance(verdict, Permit):
+            connection.about = replace(about, authorization=verdict.authorization)
+            return
+        self._runtime.metrics.terminate.child(about.labels).value += 1
+        self._denied(
+            verdict, about.client, about.target, "connection terminated due to policy change"
+        )
+        connection.relay.cut(RefusedError(verdict.reason, code=verdict.code))
+
+    def connection_closed(self, connection: Connection, error: Exception | None) -> None:
+        """Forget a connection that is over."""
+        runtime = self._runtime
+        for forget in self._open.pop(connection, ()):
+            forget()
+        runtime.connections.discard(connection)
+        runtime.leave()
+        runtime.log.debug(
+            "connection closed",
+            direction="gateway",
+            error=error_name(error),
+            bytes_in=connection.relay.near.bytes_in,
+            bytes_out=connection.relay.near.bytes_out,
+        )
+
+    def _labels(self, policy: ServerPolicy, client: Client) -> Labels:
+        port = self._runtime.inbound_port
+        return (*server_labels(policy.metadata, port), *accept_labels(client))
+
+    def _denied(self, refusal: Refusal, client: Client, target: Target, event: str) -> None:
+        self._runtime.log.info(
+            event,
+            direction="gateway",
+            code=refusal.code,
+            client_ip=client.ip,
+            client_identity=str(client.identity or ""),
+            tls=client.tls.value,
+            target=str(target),
+            server=str(refusal.server),
+            reason=refusal.reason,
+            hint=refusal.hint,
+            tried=[f"{each.authorization}: {each.failed}" for each in refusal.attempts],
+        )
