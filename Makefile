@@ -36,11 +36,9 @@ bench:  ## the figures beside haproxy's and nginx's, in the same run
 	@tools/venv dev
 	@$(VENV)/python -m bench $(ARGS)
 
-image:  ## the container image
-	@test -f Dockerfile || { echo "image: there is no Dockerfile yet" >&2; exit 2; }
-	@for builder in podman docker; do \
-	    if command -v $$builder >/dev/null; then exec $$builder build --tag pillion .; fi; done; \
-	    echo "image: needs podman or docker" >&2; exit 2
+image:  ## the container images: the sidecar's, and the init container's
+	@docker info >/dev/null 2>&1 || tools/debian-packages image
+	@tools/image
 
 fmt:  ## format, and repair what the linter can
 	@tools/venv dev

@@ -64,7 +64,22 @@ class LazyVerbs(click.Group):
             formatter.write_dl([(verb, help_text) for verb, (_, help_text) in VERBS.items()])
 
 
+def _print_version(context: click.Context, _: click.Parameter, is_asked: bool) -> None:  # noqa: FBT001  click's own form
+    if is_asked:
+        version = importlib.import_module("cli.version")
+        click.echo(f"pillion {version.installed_version()} ({version.commit() or 'no commit'})")
+        context.exit()
+
+
 @click.group(cls=LazyVerbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Say version and commit; `pillion version` says more.",
+)
 def pillion() -> None:
     """A service-mesh sidecar: identity over mutual TLS, policy, the right endpoint."""
 

@@ -24,6 +24,7 @@ COOLDOWN: Final = timedelta(days=7)
 LOCKS: Final[dict[str, tuple[bool, tuple[str, ...]]]] = {
     "runtime": (True, ("build",)),
     "dev": (True, ("build", "test", "lint", "type", "bench")),
+    "compile": (False, ("build", "type")),
     "tools": (False, ("tools",)),
 }
 """Lock → (does it hold the project's own dependencies?, which groups)."""

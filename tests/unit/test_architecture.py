@@ -173,7 +173,16 @@ def test_what_packages_hold_is_in_the_wheel() -> None:
     assert left_out == []
 
 
-@pytest.mark.parametrize("lock", ["runtime", "dev", "tools"])
+def test_every_package_goes_into_the_image() -> None:
+    """Dockerfile and .dockerignore name what is copied, and they lack none."""
+    copied = (ROOT / "Dockerfile").read_text().splitlines()
+    let_in = (ROOT / ".dockerignore").read_text().splitlines()
+    for package in house.PACKAGES:
+        assert f"COPY {package} {package}" in copied
+        assert f"!{package}" in let_in
+
+
+@pytest.mark.parametrize("lock", ["runtime", "dev", "compile", "tools"])
 def test_the_locks_hold_what_the_project_asks_for(lock: str) -> None:
     """``make lock`` has been run since pyproject.toml changed."""
     wanted = runpy.run_path(str(ROOT / "tools/lock.py"))["requirements_of"](lock)

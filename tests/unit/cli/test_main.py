@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 
 import click
 import pytest
@@ -26,6 +27,13 @@ def test_every_verb_explains_itself(verb: str) -> None:
     assert isinstance(importlib.import_module(VERBS[verb][0]).command, click.Command)
     result = CliRunner().invoke(pillion, [verb, "--help"])
     assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_version_and_commit_by_an_option() -> None:
+    """As images are asked what they hold."""
+    result = CliRunner().invoke(pillion, ["--version"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert re.fullmatch(r"pillion \S+ \(.+\)\n", result.stdout)
 
 
 def test_an_unknown_verb_is_a_usage_error() -> None:
