@@ -147,7 +147,7 @@ def _environment(settings: Settings, options: Options) -> list[Json]:
     values["PILLION_SHUTDOWN_GRACE_PERIOD"] = settings.grace
     optional = {
         "PILLION_CAPTURE": "explicit" if settings.is_explicit else "",
-        "PILLION_APP_PORTS": settings.app_ports,
+        "PILLION_APP_PORTS": settings.app_ports if settings.is_explicit else "",
         "PILLION_MESH_ONLY_INBOUND": "true" if settings.mesh_only_inbound else "",
         "PILLION_SHUTDOWN_ENDPOINT_ENABLED": "true" if settings.has_shutdown else "",
         "PILLION_OUTBOUND_CONNECT_TIMEOUT": settings.outbound_connect_timeout,

@@ -117,15 +117,17 @@ class Reader:
                 return self._wrong(CONFIG + name, each, "a subnet such as 10.0.0.0/8", "")
         return given
 
-    def app_ports(self, name: str) -> str:
-        """Return ``P:P'`` by commas, of an annotation of ours; empty: not set."""
+    def app_ports(self, name: str) -> dict[int, int]:
+        """Return an annotation of ours, ``P:P'`` by commas: the pod's port → the application's."""
+        ports: dict[int, int] = {}
         given = self._annotations.ours(name)
         for each in (part.strip() for part in given.split(",") if part.strip()):
             found = _APP_PORT.fullmatch(each)
-            ports = [int(found[1]), int(found[2] or found[1])] if found else [0]
-            if not all(1 <= port <= 65_535 for port in ports):
-                return self._wrong(OURS + name, each, "P or P:P' with ports", "")
-        return given
+            outer, inner = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+            if not (1 <= outer <= 65_535 and 1 <= inner <= 65_535) or outer in ports:
+                self._wrong(OURS + name, each, "P or P:P' with ports, each P once", "")
+            ports[outer] = inner
+        return ports
 
     def limits(self, kind: str, name: str, default: tuple[str, str]) -> tuple[str, str]:
         """Return request and limit of a resource; a default gives way to what is asked for."""

@@ -24,6 +24,9 @@ GRACE_MARGIN_S: Final = 5
 """How much earlier than the kubelet's kill the sidecar gives up draining."""
 MAX_ADDED_VARIABLES: Final = 100
 
+MAX_APP_PORTS: Final = 256
+"""As many as the sidecar takes."""
+
 _WAIT_BEFORE_EXIT: Final = "proxy-wait-before-exit-seconds"
 
 
@@ -72,6 +75,7 @@ class Settings:
     """Variables that an annotation adds."""
     is_explicit: bool
     app_ports: str
+    """Of explicit capture, as the sidecar's setting has it."""
     mesh_only_inbound: bool
     identity_secret: str
     mesh_config_map: str
@@ -115,7 +119,7 @@ def read_settings(
         wait_before_exit_s=read.number(_WAIT_BEFORE_EXIT, 0, 0, 3600),
         added=_added(read, annotations.config("proxy-additional-env")),
         is_explicit=read.ours("capture", CAPTURES, options.capture) == "explicit",
-        app_ports=read.app_ports("app-ports"),
+        app_ports=_app_ports(read, facts),
         mesh_only_inbound=read.ours("mesh-only-inbound", ("true", "false"), "false") == "true",
         identity_secret=read.object_name("identity-secret", options.identity_secret),
         mesh_config_map=read.object_name("mesh-config-map", options.mesh_config_map),
@@ -140,6 +144,19 @@ def _ports(read: Reader, name: str, facts: Facts) -> str:
         )
     return ",".join(
         str(low) if low == high else f"{low}-{high}" for low, high in dict.fromkeys(found.ranges)
+    )
+
+
+def _app_ports(read: Reader, facts: Facts) -> str:
+    """Return where explicit capture finds the application: every declared port, and those given.
+
+    Told in full, because a sidecar may start before the mesh has its own Pod's manifest.
+    """
+    declared = (port for each in facts.all_containers for port in each.ports)
+    ports = {port.number: port.number for port in declared if port.protocol == "TCP"}
+    ports |= read.app_ports("app-ports")
+    return ",".join(
+        str(outer) if outer == inner else f"{outer}:{inner}" for outer, inner in ports.items()
     )
 
 
@@ -185,6 +202,9 @@ def _contradictions(
         if name < other and port == same
     ]
     problems += _explicit(settings, annotations)
+    held = settings.app_ports.count(",") + 1
+    if settings.is_explicit and held > MAX_APP_PORTS:
+        problems.append(f"the pod has {held} ports; {MAX_APP_PORTS} at most can be held")
     if options.controller and annotations.ours("identity-secret"):
         problems.append(
             f"{OURS}identity-secret: with a controller ({options.controller}) the identity is the "

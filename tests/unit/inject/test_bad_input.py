@@ -11,6 +11,7 @@ from cli.main import main, pillion
 from core.errors import ConfigError
 from inject.draft import MARK, MAX_MARK_BYTES
 from inject.facts import MAX_CONTAINERS
+from inject.settings import MAX_APP_PORTS
 from inject.workload import MAX_DEPTH
 from resources.document import MAX_DOCUMENTS, MAX_FILE_BYTES
 
@@ -163,6 +164,10 @@ CASES = {
         pod("pillion.dev/capture: explicit, pillion.dev/app-ports: '80:0'"),
         "wanted P or P:P' with ports",
     ),
+    "an application port twice": (
+        pod("pillion.dev/capture: explicit, pillion.dev/app-ports: '80,80:81'"),
+        "app-ports is '80:81'; wanted P or P:P' with ports, each P once",
+    ),
     "a Secret's name": (
         pod().replace("identity-secret: tls", "identity-secret: 'No Name'"),
         "pillion.dev/identity-secret is 'No Name'; wanted a name",
@@ -260,6 +265,14 @@ def test_bounds() -> None:
     assert accepted(pod(spec=f"containers: [{most}]"))
     (problem,) = problems(pod(spec=f"containers: [{most}{{name: more}}]"))
     assert f"has more than {MAX_CONTAINERS} containers" in problem
+    many = [f"{{containerPort: {number}}}" for number in range(1, MAX_APP_PORTS + 2)]
+    explicit = "pillion.dev/capture: explicit"
+    at_most = f"containers: [{{name: a, ports: [{', '.join(many[1:])}]}}]"
+    one_more = f"containers: [{{name: a, ports: [{', '.join(many)}]}}]"
+    assert accepted(pod(explicit, at_most))
+    assert accepted(pod(spec=one_more))
+    (problem,) = problems(pod(explicit, one_more))
+    assert f"has {MAX_APP_PORTS + 1} ports" in problem
     documents = "---\nkind: X\napiVersion: v1\n"
     assert accepted(documents * MAX_DOCUMENTS)
     (problem,) = problems(documents * (MAX_DOCUMENTS + 1))
