@@ -59,9 +59,10 @@ def _lines(family: Table[Any]) -> Iterator[str]:
         for suffix, more, value in child.samples():
             found = ends.get((suffix, more))
             if found is None:
-                found = ends[suffix, more] = (f"{name}{suffix}{{", f"{_text(more)}}}")
+                found = ends[suffix, more] = (f"{name}{suffix}", _text(more))
             comma = "," if more and labels else ""
-            yield f"{found[0]}{common}{comma}{found[1]} {_number(value)}\n"
+            braced = f"{{{common}{comma}{found[1]}}}" if more or labels else ""
+            yield f"{found[0]}{braced} {_number(value)}\n"
 
 
 def _text(labels: Labels) -> str:

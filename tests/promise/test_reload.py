@@ -207,7 +207,7 @@ def test_a_sidecar_follows_its_files(sidecar: Sidecar) -> None:
     sidecar.trust(mesh.root, other.root)
     soon(lambda: sidecar.ready() == "ready\n", "the whole bundle")
     for root in (mesh.root, other.root):
-        labels = f'{{fingerprint="{short_fingerprint(root)}",trust_domain="cluster.local"}}'
+        labels = f'{{trust_domain="cluster.local",fingerprint="{short_fingerprint(root)}"}}'
         assert (sidecar.metric(f"pillion_identity_anchor_ttl_seconds{labels}") or 0) > 3e8
     stranger = _client(sidecar, other, trusting=mesh)
     assert sidecar.served(stranger) == third

@@ -106,5 +106,5 @@ async def test_the_countdowns_are_those_of_the_generation_in_use(
 
 
 def _anchor(root: bytes) -> str:
-    labels = f'fingerprint="{short_fingerprint(root)}",trust_domain="cluster.local"'
+    labels = f'trust_domain="cluster.local",fingerprint="{short_fingerprint(root)}"'
     return f"pillion_identity_anchor_ttl_seconds{{{labels}}}"

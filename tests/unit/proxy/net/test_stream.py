@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,45 @@ async def test_a_reset_is_heard_while_bytes_wait_to_be_sent(poller: Poller) -> N
         assert isinstance(witness.closings[0], OSError)
         assert witness.drains == 0
         assert not stream.congested
+
+
+class Held(Witness):
+    """Holds back what comes after the first bytes."""
+
+    stream: Stream
+
+    def on_data(self, data: memoryview) -> None:
+        """Keep it, and stop."""
+        super().on_data(data)
+        if len(self.data) <= READ_BYTES:
+            self.stream.pause()
+
+
+async def test_an_answer_before_a_reset_is_whole_however_slowly_it_is_taken(
+    poller: Poller,
+) -> None:
+    """Held back after a write that failed: nothing spins meanwhile, and nothing is lost."""
+    witness = Held()
+    answer = _SOME[: 2 * READ_BYTES]
+    with connected() as (near, peer):
+        stream = witness.stream = Stream(poller, near, witness)
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 * len(answer))
+        near.send(b"x")
+        await asyncio.get_running_loop().sock_sendall(peer, answer)
+        await until(lambda: len(near.recv(2 * len(answer), socket.MSG_PEEK)) == len(answer))
+        stream.resume()
+        # Its reset, for the byte that it has not read, is noticed by our write.
+        peer.close()
+        stream.write(b"more")
+        await until(lambda: len(witness.data) == READ_BYTES)
+        before = time.process_time()
+        await asyncio.sleep(0.3)
+        assert time.process_time() - before < 0.15
+        assert witness.closings == []
+        stream.resume()
+        await until(lambda: witness.closings)
+        assert witness.data == answer
+        assert isinstance(witness.closings[0], OSError)
 
 
 class Clumsy(Witness):
