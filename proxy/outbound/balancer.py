@@ -4,8 +4,8 @@ Pure; time and chance are arguments. Power of two choices over the endpoints tha
 linkerd2-proxy balances (pool/p2c), at a cost that does not grow with their number. Endpoints that
 could not be reached, or whose breaker is open, are not ready; when their wait is over one request
 goes there and decides. Ours: while nothing at all is ready, no endpoint that could not be reached
-is left alone for longer than a second; and endpoints kept in reserve are chosen when the others
-are not ready, or several times as loaded.
+is left alone for longer than a second; and endpoints meant for other zones are chosen when our
+own are not ready, or several times as loaded, those of other clusters when no others are ready.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from discovery.model import Endpoint
+from multicluster.path import NEAR_ATTEMPTS
 from policy.model import FailureAccrual, PeakEwma, PenaltyPeakEwma
 from proxy.outbound.load import Load
-from proxy.outbound.member import Member, same_way
+from proxy.outbound.member import FAR_TIER, Member, Phase, same_way, tier_of
 from proxy.outbound.pick import Pick
 from proxy.outbound.roster import Roster
 from proxy.telemetry.balancer import BalancerSlots
@@ -43,6 +44,10 @@ class Balancing:
     """Connections are balanced: open ones are the load, and connects its latency."""
 
 
+def _unheard(_phase: Phase) -> None:
+    """Nobody waits."""
+
+
 @final
 class Balancer:
     """The endpoints of one destination and what is known of each."""
@@ -50,13 +55,20 @@ class Balancer:
     __slots__ = ("_balancing", "_chance", "_members", "_penalty", "_roster")
 
     def __init__(
-        self, balancing: Balancing, chance: Callable[[], float], slots: BalancerSlots
+        self,
+        balancing: Balancing,
+        chance: Callable[[], float],
+        slots: BalancerSlots,
+        news: Callable[[Phase], None] = _unheard,
     ) -> None:
-        """Begin without endpoints; ``chance`` returns numbers in [0, 1)."""
+        """Begin without endpoints; ``chance`` returns numbers in [0, 1).
+
+        ``news`` is told when one more endpoint may be chosen: READY, or PROBE by one request.
+        """
         self._balancing = balancing
         self._chance = chance
         self._members: dict[Key, Member] = {}
-        self._roster = Roster(slots)
+        self._roster = Roster(slots, news)
         load = balancing.load
         self._penalty: PenaltyPeakEwma | None = load if isinstance(load, PenaltyPeakEwma) else None
 
@@ -67,6 +79,11 @@ class Balancer:
     def is_ready(self) -> bool:
         """Whether an endpoint may be chosen, as far as is known."""
         return not self._roster.is_empty
+
+    @property
+    def pending(self) -> int:
+        """How many requests or connections are under way at the endpoints of now."""
+        return sum(each.load.pending for each in self._members.values())
 
     def update(self, endpoints: Iterable[Endpoint], now: float) -> None:
         """Take a new set: endpoints that stay keep their state, unless the way to them changed."""
@@ -80,8 +97,9 @@ class Balancer:
             member = old.pop(key, None)
             if member is not None and same_way(member.endpoint, endpoint):
                 member.endpoint = endpoint
-                if member.is_reserve != endpoint.is_reserve:
-                    roster.move(member, is_reserve=endpoint.is_reserve)
+                tier = tier_of(endpoint)
+                if member.tier != tier:
+                    roster.move(member, tier)
             else:
                 if member is None:
                     slots.added.value += 1
@@ -100,17 +118,17 @@ class Balancer:
     def pick(self, now: float, tried: tuple[Member, ...] = ()) -> Pick | None:
         """Return a ticket for an endpoint; None when none is ready.
 
-        None of ``tried`` is chosen while another is ready; and none of another cluster in which
-        one of them failed, while one elsewhere is.
+        None of ``tried`` is chosen while another is ready. Where one of another cluster failed, or
+        two of ours, one in a different cluster comes first.
         """
         roster = self._roster
         roster.wake(now)
+        member: Member | None
         if tried:
             member = self._other(now, tried)
-        elif roster.reserve:
-            member = self._near_or_reserve(now)
         else:
-            member = self._draw(roster.ready, now)
+            near = roster.tiers[0]
+            member = self._spilled(now) if not near or roster.tiers[1] else self._draw(near, now)
         if member is None:
             return None
         return Pick(roster, member, now, self._chance, self._penalty)
@@ -144,31 +162,35 @@ class Balancer:
         one, other = ready[first], ready[second]
         return one if one.load.cost(now) <= other.load.cost(now) else other
 
-    def _near_or_reserve(self, now: float) -> Member | None:
-        near = self._draw(self._roster.ready, now)
-        spare = self._draw(self._roster.reserve, now)
-        if near is None or spare is None:
-            return spare if near is None else near
-        return spare if near.load.cost(now) > SPILL * spare.load.cost(now) else near
+    def _spilled(self, now: float) -> Member | None:
+        """Return one of the first tier that has any; of the second where the first is loaded."""
+        tiers = self._roster.tiers
+        near, reserve = self._draw(tiers[0], now), self._draw(tiers[1], now)
+        if near is not None:
+            if reserve is None or near.load.cost(now) <= SPILL * reserve.load.cost(now):
+                return near
+            return reserve
+        for tier in tiers[1:]:
+            if tier:
+                return self._draw(tier, now)
+        return None
 
     def _other(self, now: float, tried: tuple[Member, ...]) -> Member | None:
-        """Return one that was not tried, best of all in another cluster than where one failed."""
-        clusters = {each.endpoint.path.cluster for each in tried} - {""}
+        """Return one that was not tried, in a cluster where not too much has failed."""
+        avoided = _avoided(tried)
         last: Member | None = None
-        for ready in (self._roster.ready, self._roster.reserve):
-            found = self._untried(ready, now, tried, clusters)
-            if found is not None and found.endpoint.path.cluster not in clusters:
+        for tier in self._roster.tiers:
+            found = self._untried(tier, now, tried, avoided)
+            if found is not None and found.endpoint.path.cluster not in avoided:
                 return found
             last = last or found
-        if last is not None:
-            return last
         # All that are ready were tried: once more is better than not at all.
-        return self._draw(self._roster.ready, now) or self._draw(self._roster.reserve, now)
+        return last or self._spilled(now)
 
     def _untried(
-        self, ready: list[Member], now: float, tried: tuple[Member, ...], clusters: set[str]
+        self, ready: list[Member], now: float, tried: tuple[Member, ...], avoided: set[str]
     ) -> Member | None:
-        """Return the better of the first two that will do, from a place drawn at random."""
+        """Return the better of two that will do, from a place drawn at random."""
         count = len(ready)
         start = int(self._chance() * count)
         best: Member | None = None
@@ -177,10 +199,21 @@ class Balancer:
             member = ready[(start + index) % count]
             if member in tried:
                 continue
-            if member.endpoint.path.cluster in clusters:
+            if member.endpoint.path.cluster in avoided:
                 last = last or member
             elif best is None:
                 best = member
             else:
                 return best if best.load.cost(now) <= member.load.cost(now) else member
         return best or last
+
+
+def _avoided(tried: tuple[Member, ...]) -> set[str]:
+    """Return the clusters that others come before: what broke may be the whole cluster."""
+    names = [each.endpoint.path.cluster for each in tried]
+    near = sum(each.tier < FAR_TIER for each in tried)
+    return {
+        name
+        for name, each in zip(names, tried, strict=True)
+        if each.tier >= FAR_TIER or near >= NEAR_ATTEMPTS
+    }

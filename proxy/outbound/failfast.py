@@ -65,12 +65,15 @@ class FailFast:
 
     def expire(self, now: float) -> bool:
         """Shut when the timeout is over at ``now``; returns whether it is shut from now on."""
-        if not self.is_shut and self._since >= 0.0 and now >= self.deadline:
+        if not self.is_shut and self.waiting and now >= self.deadline:
             self.is_shut = True
         return self.is_shut
 
     def ready(self) -> bool:
-        """Take in that an endpoint is ready; returns whether that opens what was shut."""
+        """Take in that an endpoint is ready; returns whether that opens what was shut.
+
+        Whoever waits is served by it at once.
+        """
         self._since = -1.0
         was_shut, self.is_shut = self.is_shut, False
         return was_shut

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import final
+from typing import Final, final
 
-from discovery.model import Endpoint
+from discovery.model import Endpoint, PathKind
 from policy.model import FailureAccrual
 from proxy.outbound.breaker import CONNECTING, Breaker
 from proxy.outbound.load import Load
+
+TIERS: Final = 4
+"""Ours; of other zones; of other clusters, reached directly; through a gateway."""
+FAR_TIER: Final = 2
+"""From here on endpoints are in other clusters."""
 
 
 class Phase(Enum):
@@ -33,10 +38,11 @@ class Member:
         "breaker",
         "connecting",
         "endpoint",
-        "is_reserve",
+        "kept",
         "load",
         "phase",
         "place",
+        "tier",
         "until",
     )
 
@@ -49,7 +55,9 @@ class Member:
         self.breaker: Breaker | None = None if accrual is None else Breaker(accrual)
         self.until = 0.0
         """When it may be probed, while it is shut."""
-        self.is_reserve = endpoint.is_reserve
+        self.tier = tier_of(endpoint)
+        self.kept: object | None = None
+        """What who uses it keeps for it: its connections."""
         self.place = -1
         """Where it stands among those that may be chosen; below 0: it is not one."""
 
@@ -73,6 +81,14 @@ class Member:
         if self.breaker is not None and self.breaker.is_open:
             return self.until
         return min(self.until, self.connecting.opened_at + wait_s)
+
+
+def tier_of(endpoint: Endpoint) -> int:
+    """Return how much an endpoint is preferred, 0 the most (as ``multicluster.path``)."""
+    kind = endpoint.path.kind
+    if kind is PathKind.LOCAL:
+        return 1 if endpoint.is_reserve else 0
+    return FAR_TIER if kind is PathKind.DIRECT else FAR_TIER + 1
 
 
 def same_way(old: Endpoint, new: Endpoint) -> bool:

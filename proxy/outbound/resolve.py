@@ -27,6 +27,8 @@ from policy.model import (
     Forward,
     OutboundPolicy,
     OutboundTls,
+    PeakEwma,
+    PenaltyPeakEwma,
     RandomAvailable,
 )
 from policy.route import ForbiddenFilter, InvalidFilter
@@ -45,6 +47,9 @@ class Plan:
     target: Target | None = None
     endpoint: Endpoint | None = None
     tls_mode: OutboundTls = OutboundTls.OPPORTUNISTIC
+    backend: Metadata | None = None
+    """What a target is a backend of, and how loads compare there."""
+    load: PeakEwma | PenaltyPeakEwma = PeakEwma()  # noqa: RUF009  # it is frozen
 
 
 def plan_connection(
@@ -82,8 +87,14 @@ def plan_connection(
     if isinstance(dispatcher, Forward):
         endpoint = dispatcher.endpoint
         return Plan(policy.metadata, route.metadata, endpoint=endpoint, tls_mode=policy.tls_mode)
-    target = dispatcher.target
-    return Plan(policy.metadata, route.metadata, target=target, tls_mode=policy.tls_mode)
+    return Plan(
+        policy.metadata,
+        route.metadata,
+        target=dispatcher.target,
+        tls_mode=policy.tls_mode,
+        backend=backend.metadata if backend is not None else None,
+        load=dispatcher.load,
+    )
 
 
 def refused_plan(policy: OutboundPolicy) -> Plan:
@@ -100,15 +111,32 @@ def refuse_plaintext(
 
     Our own pod is no way out, and always plain.
     """
-    if plan.tls_mode is OutboundTls.OPPORTUNISTIC or endpoint.sni:
+    if plan.tls_mode is OutboundTls.OPPORTUNISTIC:
         return None
-    if endpoint.address.ip in own_ips:
+    return plaintext_refusal(plan.parent, endpoint, own_ips)
+
+
+def plaintext_refusal(
+    parent: Metadata, endpoint: Endpoint, own_ips: frozenset[str]
+) -> RefusedError | None:
+    """Return why an endpoint cannot be reached by mutual TLS; None: it can, or is our own pod."""
+    if endpoint.sni or endpoint.address.ip in own_ips:
         return None
     return RefusedError(
-        f"{plan.parent} is to be reached by mutual TLS alone, and {endpoint.address} has no"
+        f"{parent} is to be reached by mutual TLS alone, and {endpoint.address} has no"
         " identity to prove",
         hint="mesh the pod behind it, or lift pillion.dev/outbound-mtls on who requires it",
         code="mtls-required",
+    )
+
+
+def no_endpoints(found: EndpointSet, target: Target) -> UnreachableError:
+    """Return what is said of a destination without endpoints."""
+    state = "has no ready endpoints" if found.exists else "does not exist"
+    return UnreachableError(
+        f"{target} {state}",
+        hint="see the Service's selector and its pods' readiness",
+        code="no-endpoints",
     )
 
 
@@ -117,14 +145,8 @@ def order_endpoints(found: EndpointSet, target: Target, pick: float) -> tuple[En
 
     Raises UnreachableError when there is none.
     """
-    count = len(found.endpoints)
-    if count == 0:
-        state = "has no ready endpoints" if found.exists else "does not exist"
-        raise UnreachableError(
-            f"{target} {state}",
-            hint="see the Service's selector and its pods' readiness",
-            code="no-endpoints",
-        )
+    if not found.endpoints:
+        raise no_endpoints(found, target)
     return in_order(found.endpoints, pick, MAX_ATTEMPTS)
 
 

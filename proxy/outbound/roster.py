@@ -7,9 +7,10 @@ logarithm of how many are held back.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from typing import Final, final
 
-from proxy.outbound.member import Member, Phase
+from proxy.outbound.member import TIERS, Member, Phase
 from proxy.telemetry.balancer import BalancerSlots
 
 LAST_RESORT_S: Final = 1.0
@@ -22,28 +23,31 @@ RESCAN_S: Final = 0.1
 class Roster:
     """The members of one set, by whether they may be chosen."""
 
-    __slots__ = ("_rescan_at", "_sequence", "_shut", "ready", "reserve", "slots")
+    __slots__ = ("_count", "_news", "_rescan_at", "_sequence", "_shut", "slots", "tiers")
 
-    def __init__(self, slots: BalancerSlots) -> None:
-        self.ready: list[Member] = []
-        self.reserve: list[Member] = []
-        """Those ready that are kept for when the others are not, or have too much to do."""
+    def __init__(self, slots: BalancerSlots, news: Callable[[Phase], None]) -> None:
+        """Begin with nobody; ``news`` is told when one more may be chosen: READY or PROBE."""
+        self._news = news
+        self.tiers: list[list[Member]] = [[] for _ in range(TIERS)]
+        """Who may be chosen, the preferred first."""
         self.slots = slots
         self._shut: list[tuple[float, int, Member]] = []
         """When to probe whom: a heap; entries of the past are passed over."""
+        self._count = 0
         self._sequence = 0
         self._rescan_at = 0.0
 
     @property
     def is_empty(self) -> bool:
         """Whether none may be chosen."""
-        return not self.ready and not self.reserve
+        return self._count == 0
 
     def join(self, member: Member) -> None:
         """Take in a new member, ready."""
         self.slots.members.value += 1
         self.slots.pending.value += 1
         self._put_in(member)
+        self._news(Phase.READY)
 
     def drop(self, member: Member) -> None:
         """Let a member go: its outcomes mean nothing any more."""
@@ -60,12 +64,12 @@ class Roster:
         ]
         heapq.heapify(self._shut)
 
-    def move(self, member: Member, *, is_reserve: bool) -> None:
-        """Keep a member in reserve, or not any more."""
+    def move(self, member: Member, tier: int) -> None:
+        """Prefer a member more or less."""
         is_in = member.place >= 0
         if is_in:
             self._take_out(member)
-        member.is_reserve = is_reserve
+        member.tier = tier
         if is_in:
             self._put_in(member)
 
@@ -82,7 +86,8 @@ class Roster:
 
     def release(self, member: Member) -> None:
         """Let everyone choose a member again."""
-        self._offer(member, Phase.READY)
+        if member.phase is not Phase.READY:
+            self._offer(member, Phase.READY)
 
     def offer_probe(self, member: Member) -> None:
         """Let one request go to a member."""
@@ -123,20 +128,23 @@ class Roster:
         member.phase = phase
         if member.place < 0:
             self._put_in(member)
+        self._news(phase)
 
     def _put_in(self, member: Member) -> None:
-        ready = self.reserve if member.is_reserve else self.ready
+        ready = self.tiers[member.tier]
         member.place = len(ready)
         ready.append(member)
+        self._count += 1
         self.slots.ready.value += 1
         self.slots.pending.value -= 1
 
     def _take_out(self, member: Member) -> None:
-        ready = self.reserve if member.is_reserve else self.ready
+        ready = self.tiers[member.tier]
         last = ready.pop()
         if last is not member:
             ready[member.place] = last
             last.place = member.place
         member.place = -1
+        self._count -= 1
         self.slots.ready.value -= 1
         self.slots.pending.value += 1

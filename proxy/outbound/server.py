@@ -7,16 +7,20 @@ import socket
 from dataclasses import dataclass
 from typing import final
 
-from core.errors import MeshError, RefusedError, Retry
-from discovery.model import Address, Labels
+from core.errors import Fault, MeshError, RefusedError
+from discovery.model import Address, Endpoint, Labels, Target
 from proxy.net.connection import Connection, error_name
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
 from proxy.outbound.count import Counted, Kind, OutboundCounts
+from proxy.outbound.destination import Concrete
+from proxy.outbound.destinations import Destinations
 from proxy.outbound.dial import Dialled, KeepSession, dial
+from proxy.outbound.member import Member
+from proxy.outbound.pick import Outcome, Pick
 from proxy.outbound.resolve import (
+    MAX_ATTEMPTS,
     Plan,
-    order_endpoints,
     plan_connection,
     refuse_plaintext,
     refused_plan,
@@ -38,6 +42,8 @@ class Reached:
     dialled: Dialled
     seconds: float
     """From the dial that succeeded to a usable connection."""
+    pick: Pick | None = None
+    """The endpoint's ticket, to be closed with the connection; None: it was not chosen."""
 
 
 @final
@@ -48,6 +54,7 @@ class Routed:
     kind: Kind
     counted: Counted
     resumed: KeepSession | None
+    pick: Pick | None
 
     def facts(self) -> dict[str, str]:
         """Return where it went, by which way, and who is there."""
@@ -81,6 +88,7 @@ class OutboundServer:
         self._socks = socks
         """Where connections are not redirected, they begin with their destination."""
         self._counts = OutboundCounts(runtime.metrics)
+        self._destinations = Destinations(runtime, discovery)
         self._random = random.Random()  # noqa: S311  # spreads load, keeps no secret
 
     def accepted(self, sock: socket.socket, ip: str) -> None:
@@ -123,45 +131,75 @@ class OutboundServer:
         plan = refused_plan(policy) if policy is not None else None
         try:
             plan = plan_connection(destination, policy, profile, self._random.random())
-            return await self._try_endpoints(destination, plan)
+            return await self._follow(destination, plan)
         except MeshError as error:
             if plan is not None:
                 self._counts.never_opened(destination, plan.parent, plan.route, error.code)
             raise
 
-    async def _try_endpoints(self, destination: Address, plan: Plan) -> Reached:
-        """Dial one endpoint, after a connect failure up to three others."""
-        clock = self._runtime.clock
-        labels: Labels = ()
+    async def _follow(self, destination: Address, plan: Plan) -> Reached:
+        """Dial what a plan says: one endpoint as it stands, or one of a service's."""
         if plan.target is not None:
-            found = self._discovery.endpoints(plan.target).current
-            candidates = order_endpoints(found, plan.target, self._random.random())
-            labels = found.labels
-        else:
-            candidates = (plan.endpoint,) if plan.endpoint is not None else ()
-        failures: list[MeshError] = []
-        for endpoint in candidates:
-            began = clock.monotonic()
-            refused = refuse_plaintext(plan, endpoint, self._runtime.own_ips)
-            if refused is not None:
-                failures.append(refused)
-                continue
+            return await self._balance(destination, plan, plan.target)
+        endpoint = plan.endpoint or Endpoint(address=destination)
+        refused = refuse_plaintext(plan, endpoint, self._runtime.own_ips)
+        if refused is not None:
+            raise refused
+        began = self._runtime.clock.monotonic()
+        dialled = await self._dial(destination, endpoint)
+        return Reached(plan, (), dialled, self._runtime.clock.monotonic() - began)
+
+    async def _balance(self, destination: Address, plan: Plan, target: Target) -> Reached:
+        """Dial one endpoint, after a connect failure up to three others that are ready."""
+        clock = self._runtime.clock
+        balanced = self._destinations.of(
+            Concrete(
+                parent=plan.parent,
+                backend=plan.backend or plan.parent,
+                target=target,
+                load=plan.load,
+                tls_mode=plan.tls_mode,
+                is_by_connection=True,
+            )
+        )
+        tried: tuple[Member, ...] = ()
+        pick = await balanced.acquire()
+        while True:
             try:
-                dialled = await dial(self._runtime, endpoint)
-                return Reached(plan, labels, dialled, clock.monotonic() - began)
+                dialled = await self._dial(destination, pick.endpoint)
             except MeshError as error:
-                failures.append(error)
-                self._runtime.log.info(
-                    "connect failed",
-                    direction="outbound",
-                    code=error.code,
-                    target=str(destination),
-                    endpoint=str(endpoint.address),
-                    reason=str(error),
-                )
-                if error.retry is Retry.NEVER and not error.where.value == "server":
+                if error.where is not Fault.SERVER:
+                    pick.finish(clock.monotonic(), Outcome.ABANDONED)
                     raise
-        raise failures[-1]
+                pick.finish(clock.monotonic(), Outcome.UNREACHABLE)
+                tried = (*tried, pick.member)
+                other = balanced.pick(tried) if len(tried) < MAX_ATTEMPTS else None
+                if other is None or other.member in tried:
+                    if other is not None:
+                        other.finish(clock.monotonic(), Outcome.ABANDONED)
+                    raise
+                pick = other
+            except BaseException:
+                pick.finish(clock.monotonic(), Outcome.ABANDONED)
+                raise
+            else:
+                now = clock.monotonic()
+                pick.opened(now)
+                return Reached(plan, balanced.labels, dialled, now - pick.began_at, pick)
+
+    async def _dial(self, destination: Address, endpoint: Endpoint) -> Dialled:
+        try:
+            return await dial(self._runtime, endpoint)
+        except MeshError as error:
+            self._runtime.log.info(
+                "connect failed",
+                direction="outbound",
+                code=error.code,
+                target=str(destination),
+                endpoint=str(endpoint.address),
+                reason=str(error),
+            )
+            raise
 
     def _join(self, stream: Stream, inbox: Inbox, destination: Address, reached: Reached) -> None:
         runtime = self._runtime
@@ -180,7 +218,7 @@ class OutboundServer:
         counted.connect.observe(reached.seconds)
         counted.protocol.value += 1
         counted.opened.value += 1
-        about = Routed(kind, counted, dialled.resumed)
+        about = Routed(kind, counted, dialled.resumed, reached.pick)
         connection = Connection(
             self,
             stream,
@@ -200,6 +238,8 @@ class OutboundServer:
         runtime.connections.discard(connection)
         about = connection.about
         if isinstance(about, Routed):
+            if about.pick is not None:
+                about.pick.close(runtime.clock.monotonic())
             kind = about.kind
             code = None if error is None else error_name(error)
             self._counts.closed(kind.destination, kind.parent, kind.route, code)

@@ -41,6 +41,7 @@ _TARGET = Target("api.shop.svc.cluster.local", 80)
 _SECOND = Target("api-v2.shop.svc.cluster.local", 80)
 _ROUTE = default_metadata("route")
 _SERVICE = default_metadata("service")
+_BACKEND = default_metadata("backend")
 
 
 def backend(target: Target | None = _TARGET, endpoint: Endpoint | None = None) -> Backend:
@@ -93,37 +94,37 @@ _PLANS: dict[str, tuple[OutboundPolicy | None, Profile | None, float, Plan]] = {
         policy(FirstAvailable((backend(), backend(_SECOND)))),
         None,
         0.9,
-        Plan(_SERVICE, _ROUTE, target=_TARGET),
+        Plan(_SERVICE, _ROUTE, target=_TARGET, backend=_BACKEND),
     ),
     "weights, low": (
         policy(weighted((_TARGET, 1), (_SECOND, 3))),
         None,
         0.0,
-        Plan(_SERVICE, _ROUTE, target=_TARGET),
+        Plan(_SERVICE, _ROUTE, target=_TARGET, backend=_BACKEND),
     ),
     "weights, just below": (
         policy(weighted((_TARGET, 1), (_SECOND, 3))),
         None,
         0.2499,
-        Plan(_SERVICE, _ROUTE, target=_TARGET),
+        Plan(_SERVICE, _ROUTE, target=_TARGET, backend=_BACKEND),
     ),
     "weights, just at": (
         policy(weighted((_TARGET, 1), (_SECOND, 3))),
         None,
         0.25,
-        Plan(_SERVICE, _ROUTE, target=_SECOND),
+        Plan(_SERVICE, _ROUTE, target=_SECOND, backend=_BACKEND),
     ),
     "weights, high": (
         policy(weighted((_TARGET, 1), (_SECOND, 3))),
         None,
         0.9999,
-        Plan(_SERVICE, _ROUTE, target=_SECOND),
+        Plan(_SERVICE, _ROUTE, target=_SECOND, backend=_BACKEND),
     ),
     "a weight of nothing is never chosen": (
         policy(weighted((_TARGET, 0), (_SECOND, 1))),
         None,
         0.0,
-        Plan(_SERVICE, _ROUTE, target=_SECOND),
+        Plan(_SERVICE, _ROUTE, target=_SECOND, backend=_BACKEND),
     ),
 }
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discovery.model import Address
+from discovery.model import Address, Path, PathKind
 from identity.name import parse_identity
 from policy.model import ConsecutiveFailures, PenaltyPeakEwma, UnifiedFailures
 from proxy.outbound.balancer import Balancer, Balancing
@@ -74,13 +74,35 @@ def test_no_endpoint_is_chosen_twice_while_another_is_ready() -> None:
         assert must(trio.pick(0.0, tried)).member in tried
 
 
-def test_after_a_failure_in_another_cluster_one_elsewhere_comes_first() -> None:
+def test_other_clusters_are_for_when_none_of_ours_is_ready() -> None:
+    """Those reached directly before those behind a gateway; however loaded ours are."""
+    gateway = replace(endpoint(30), path=Path(PathKind.GATEWAY, "west"))
+    mixed = balancer(ONE, endpoint(20, cluster="east"), gateway)
+    for wanted in (ONE, endpoint(20, cluster="east"), gateway):
+        picks = [must(mixed.pick(0.0)) for _ in range(20)]
+        assert {each.endpoint for each in picks} == {wanted}
+        picks[0].finish(0.0, Outcome.UNREACHABLE)
+    assert mixed.pick(0.0) is None
+
+
+def test_after_two_failures_here_one_in_another_cluster_comes_next() -> None:
+    """A third of ours only when nobody else is left."""
+    mixed = balancer(ONE, TWO, THREE, endpoint(20, cluster="east"))
+    ours = tuple(_member(mixed, number) for number in (1, 2, 3))
+    assert must(mixed.pick(0.0, ours[:1])).endpoint in (TWO, THREE)
+    far = must(mixed.pick(0.0, ours[:2]))
+    assert far.endpoint == endpoint(20, cluster="east")
+    assert must(mixed.pick(0.0, (*ours[:2], far.member))).endpoint == THREE
+
+
+def test_after_a_failure_in_another_cluster_a_different_one_comes_first() -> None:
     """A whole cluster is out of reach more often than two of its pods."""
     east = [endpoint(number, cluster="east") for number in range(20)]
-    both = balancer(*east, endpoint(100))
+    west = endpoint(100, cluster="west")
+    both = balancer(*east, west)
     failed = _member(both, 1)
     for _ in range(20):
-        assert must(both.pick(0.0, (failed,))).endpoint == endpoint(100)
+        assert must(both.pick(0.0, (failed,))).endpoint == west
     assert must(both.pick(0.0, (failed, _member(both, 100)))).endpoint in east
 
 
