@@ -14,6 +14,7 @@ import socket
 import ssl
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ PLAIN = ("10.96.0.11", "fd00:96::11")
 WEB_IDENTITY = "web.shop.serviceaccount.identity.linkerd.cluster.local"
 STORE_IDENTITY = "store.shop.serviceaccount.identity.linkerd.cluster.local"
 MIB = 1 << 20
-SERVICE_PORTS = (8000, 8001, 8002, 8003, 8004, 8005, 8006, 6379)
+SERVICE_PORTS = (8000, 8001, 8002, 8003, 8004, 8005, 8006, 8007, 6379)
 
 
 @dataclass(frozen=True)
@@ -307,6 +308,28 @@ def test_a_server_that_has_said_all_still_hears(scene: Scene) -> None:
         near.sendall(b"and I answer")
         near.shutdown(socket.SHUT_WR)
     assert heard == [b"and I answer"]
+
+
+@pytest.mark.parametrize("client", ["web-0", "plain-0"])
+def test_a_server_that_speaks_first_is_heard_without_a_stall(scene: Scene, client: str) -> None:
+    """On a port that nobody declared, by a client that waits for it; both ways work then."""
+    pod = scene.mesh.pods[client]
+
+    def greet(connection: socket.socket) -> None:
+        connection.sendall(b"220 at your service")
+        connection.sendall(b" 250 " + read_all(connection))
+
+    began = time.monotonic()
+    with (
+        served(scene, scene.store.pod, 8007, greet),
+        scene.reach.connect(pod, scene.address("store", pod), 8007) as near,
+    ):
+        assert near.recv(100) == b"220 at your service"
+        # Ten times what it may take.
+        assert time.monotonic() - began < 1
+        near.sendall(b"HELO")
+        near.shutdown(socket.SHUT_WR)
+        assert read_all(near) == b" 250 HELO"
 
 
 def test_a_pod_calls_itself_through_its_service(scene: Scene) -> None:
