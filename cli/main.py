@@ -21,6 +21,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "gateway": ("cli.gateway", "the door of a cluster for other clusters' sidecars"),
     "identity": ("cli.identity", "make an authority, serve and issue identities, look at them"),
     "inject": ("cli.inject.command", "give the pods of manifests their sidecar"),
+    "multicluster": ("cli.multicluster.command", "link clusters, look at links, export Services"),
     "policy": ("cli.policy.command", "explain, test, lint, compare and audit who may call whom"),
     "proxy": ("cli.proxy", "the sidecar itself, configured by its environment"),
     "ready": ("cli.ready", "wait until the sidecar beside us is ready"),

@@ -1,0 +1,1 @@
+"""``pillion multicluster``: link clusters, see what comes of it, export Services."""
