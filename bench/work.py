@@ -32,7 +32,8 @@ P99: Final = Metric("p99", "p99", "µs")
 IDLE: Final = Metric("idle", "", "MiB")
 PER_CONNECTION: Final = Metric("per-connection", "", "KiB")
 START: Final = Metric("start", "", "ms")
-WAIT: Final = Metric("wait", "", "ms")
+FIRST_WAIT: Final = Metric("first-wait", "", "ms")
+LATER_WAIT: Final = Metric("later-wait", "", "ms")
 
 
 class Basis(Enum):

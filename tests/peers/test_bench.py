@@ -177,6 +177,7 @@ def test_one_short_round_brings_a_table_a_json_and_a_plot(tmp_path: Path) -> Non
     rows = {(row["work"], row["metric"]): row for row in data["rows"]}
     assert {work for work, _ in rows} == {
         *("down-1", "down-8", "up-1", "trips-1", "trips-64", "connect", "resume", "footprint"),
+        "first-byte",
     }
     for row in rows.values():
         assert row["results"]["haproxy"]["spread"]["median"] > 0
