@@ -177,6 +177,8 @@ class EndpointSet:
     """
 
     endpoints: tuple[Endpoint, ...] = ()
+    reserve: tuple[Endpoint, ...] = ()
+    """Meant for clients of other zones: for us only when ours are not ready, or overloaded."""
     exists: bool = True
     labels: Labels = ()
 

@@ -73,9 +73,10 @@ def resolve(lookup: Lookup, target: Target, viewpoint: Viewpoint) -> EndpointSet
     zone = viewpoint.zone
     if not zone and viewpoint.node:
         zone = lookup.zone_of(viewpoint.node)
-    found = _near(service, found, viewpoint.node, zone)
+    found, others = _near(service, found, viewpoint.node, zone)
     return EndpointSet(
         endpoints=tuple(_endpoint(lookup, each, zone) for each in _by_address(found)),
+        reserve=tuple(_endpoint(lookup, each, zone) for each in _by_address(others)),
         labels=_labels(name),
     )
 
@@ -84,11 +85,15 @@ def _across_clusters(
     lookup: Lookup, mirror: Mirror, port: int, viewpoint: Viewpoint, name: ServiceName
 ) -> EndpointSet:
     """Return our own cluster's endpoints, if it has a part, before those of others."""
-    local: tuple[Endpoint, ...] = ()
+    local = EndpointSet()
     if mirror.local:
         host = service_host(name.namespace, mirror.local, lookup.config().cluster_domain)
-        local = resolve(lookup, Target(host, port), viewpoint).endpoints
-    return EndpointSet(endpoints=(*local, *mirror.of_port(port)), labels=_labels(name))
+        local = resolve(lookup, Target(host, port), viewpoint)
+    return EndpointSet(
+        endpoints=(*local.endpoints, *mirror.of_port(port)),
+        reserve=local.reserve,
+        labels=_labels(name),
+    )
 
 
 def _labels(name: ServiceName) -> Labels:
@@ -174,13 +179,21 @@ def _families(service: Service) -> frozenset[int]:
     return frozenset(service.ip_families)
 
 
-def _near(service: Service, found: list[_Candidate], node: str, zone: str) -> list[_Candidate]:
-    """Keep what is meant for the client's place: its node, or by topology hints its zone."""
+def _near(
+    service: Service, found: list[_Candidate], node: str, zone: str
+) -> tuple[list[_Candidate], list[_Candidate]]:
+    """Return what is meant for the client's place, and what it may fall back on.
+
+    Its node alone, where the Service says so; by topology hints its zone, and then the others.
+    """
     if service.is_local_only:
-        return [each for each in found if not node or each.node == node]
-    if not found or not all(each.for_zones for each in found):
-        return found
-    return [each for each in found if zone in each.for_zones] or found
+        return [each for each in found if not node or each.node == node], []
+    if not all(each.for_zones for each in found):
+        return found, []
+    near = [each for each in found if zone in each.for_zones]
+    if not near:
+        return found, []
+    return near, [each for each in found if zone not in each.for_zones]
 
 
 def _by_address(found: list[_Candidate]) -> list[_Candidate]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, final
 
 from discovery.model import Endpoint
@@ -85,19 +86,26 @@ class Balancer:
         """How many requests or connections are under way at the endpoints of now."""
         return sum(each.load.pending for each in self._members.values())
 
-    def update(self, endpoints: Iterable[Endpoint], now: float) -> None:
-        """Take a new set: endpoints that stay keep their state, unless the way to them changed."""
+    def update(
+        self, endpoints: Iterable[Endpoint], now: float, reserve: Iterable[Endpoint] = ()
+    ) -> None:
+        """Take a new set: endpoints that stay keep their state, unless the way to them changed.
+
+        Those in ``reserve`` are meant for other zones.
+        """
         roster, slots = self._roster, self._roster.slots
         old, members = self._members, dict[Key, Member]()
-        for endpoint in endpoints:
+        for endpoint, is_reserve in chain(
+            ((each, False) for each in endpoints), ((each, True) for each in reserve)
+        ):
             address = endpoint.address
             key = (address.ip, address.port, endpoint.authority_override, endpoint.path.cluster)
             if key in members:
                 continue
+            tier = tier_of(endpoint, is_reserve=is_reserve)
             member = old.pop(key, None)
             if member is not None and same_way(member.endpoint, endpoint):
                 member.endpoint = endpoint
-                tier = tier_of(endpoint)
                 if member.tier != tier:
                     roster.move(member, tier)
             else:
@@ -106,7 +114,7 @@ class Balancer:
                 else:
                     slots.reset.value += 1
                     roster.drop(member)
-                member = self._make(endpoint, now)
+                member = self._make(endpoint, tier, now)
                 roster.join(member)
             members[key] = member
         slots.removed.value += len(old)
@@ -137,7 +145,7 @@ class Balancer:
         """Return when an endpoint that is held back may be tried; None: only news can help."""
         return self._roster.next_wake(now)
 
-    def _make(self, endpoint: Endpoint, now: float) -> Member:
+    def _make(self, endpoint: Endpoint, tier: int, now: float) -> Member:
         load, by_connection = self._balancing.load, self._balancing.is_by_connection
         measured = Load(
             now,
@@ -147,7 +155,7 @@ class Balancer:
             penalty_decay_s=10.0 if self._penalty is None else self._penalty.penalty_decay_s,
             is_awaited=not by_connection,
         )
-        return Member(endpoint, measured, self._balancing.accrual)
+        return Member(endpoint, tier, measured, self._balancing.accrual)
 
     def _draw(self, ready: list[Member], now: float) -> Member | None:
         """Return the less loaded of two different ones; the first of equals."""

@@ -227,20 +227,24 @@ class Destination:
         self._update(watch.current)
 
     def _update(self, found: EndpointSet) -> None:
-        concrete, own_ips = self.concrete, self._runtime.own_ips
-        endpoints = found.endpoints
         self._refused = None
-        if concrete.tls_mode is OutboundTls.REQUIRED:
-            usable: list[Endpoint] = []
-            for each in endpoints:
-                refused = plaintext_refusal(concrete.parent, each, own_ips)
-                if refused is None:
-                    usable.append(each)
-                else:
-                    self._refused = refused
-            endpoints = tuple(usable)
-        self._balancer.update(endpoints, self._runtime.clock.monotonic())
+        endpoints, reserve = self._usable(found.endpoints), self._usable(found.reserve)
+        self._balancer.update(endpoints, self._runtime.clock.monotonic(), reserve)
         self._news.set()
+
+    def _usable(self, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+        """Return those that may be dialled; why the others may not is kept."""
+        concrete, own_ips = self.concrete, self._runtime.own_ips
+        if concrete.tls_mode is not OutboundTls.REQUIRED:
+            return endpoints
+        usable: list[Endpoint] = []
+        for each in endpoints:
+            refused = plaintext_refusal(concrete.parent, each, own_ips)
+            if refused is None:
+                usable.append(each)
+            else:
+                self._refused = refused
+        return tuple(usable)
 
     def _on_news(self, phase: Phase) -> None:
         if phase is Phase.READY and self._failfast.ready():

@@ -46,7 +46,9 @@ class Member:
         "until",
     )
 
-    def __init__(self, endpoint: Endpoint, load: Load, accrual: FailureAccrual | None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, tier: int, load: Load, accrual: FailureAccrual | None
+    ) -> None:
         """Begin ready, and nowhere."""
         self.endpoint = endpoint
         self.load = load
@@ -55,7 +57,7 @@ class Member:
         self.breaker: Breaker | None = None if accrual is None else Breaker(accrual)
         self.until = 0.0
         """When it may be probed, while it is shut."""
-        self.tier = tier_of(endpoint)
+        self.tier = tier
         self.kept: object | None = None
         """What who uses it keeps for it: its connections."""
         self.place = -1
@@ -83,11 +85,11 @@ class Member:
         return min(self.until, self.connecting.opened_at + wait_s)
 
 
-def tier_of(endpoint: Endpoint) -> int:
+def tier_of(endpoint: Endpoint, *, is_reserve: bool) -> int:
     """Return how much an endpoint is preferred, 0 the most (as ``multicluster.path``)."""
     kind = endpoint.path.kind
     if kind is PathKind.LOCAL:
-        return 1 if endpoint.is_reserve else 0
+        return 1 if is_reserve else 0
     return FAR_TIER if kind is PathKind.DIRECT else FAR_TIER + 1
 
 

@@ -204,6 +204,24 @@ async def test_endpoints_without_identity_are_none_where_tls_is_required(
         assert waiting.got == ["mtls-required"]
 
 
+async def test_endpoints_meant_for_other_zones_are_there_when_ours_are_not(
+    web: Generation,
+) -> None:
+    """Until ours can be reached again."""
+    async with world(web) as mesh:
+        mesh.control.sets[TARGET].publish(EndpointSet(endpoints=(ONE,), reserve=(TWO,)))
+        destination = mesh.of()
+        pick = await destination.acquire()
+        assert pick.endpoint == ONE
+        pick.finish(time.monotonic(), Outcome.UNREACHABLE)
+        for _ in range(5):
+            pick = await destination.acquire()
+            assert pick.endpoint == TWO
+            pick.finish(time.monotonic(), Outcome.ABANDONED)
+        await asyncio.sleep(0.15)
+        assert (await destination.acquire()).endpoint == ONE
+
+
 async def test_a_wait_that_is_cancelled_leaves_nothing_behind(web: Generation) -> None:
     """Neither in the queue, nor as a ticket that came at the last moment."""
     async with world(web) as mesh:

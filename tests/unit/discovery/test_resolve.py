@@ -303,11 +303,17 @@ def _hinted(number: int, zone: str, *zones: str) -> dict[str, Any]:
 def test_topology_hints_keep_traffic_in_the_zone(
     entries: list[dict[str, Any]], viewpoint: Viewpoint, wanted: list[int]
 ) -> None:
-    """Only where every ready address has them and some are for us; the zone may be our node's."""
+    """Only where every ready address has them and some are for us; the zone may be our node's.
+
+    The others that are ready are kept in reserve.
+    """
     service = manifests.service("web", "10.2.0.1", HTTP)
     slices = manifests.endpoint_slice("a", "web", *entries, ports=NAMED)
     endpoints = found(service, web(1), web(2), slices, at=viewpoint)
     assert texts(endpoints) == [f"10.1.0.{number}:8080" for number in wanted]
+    ready = [number for number, entry in enumerate(entries, 1) if "conditions" not in entry]
+    others = [f"10.1.0.{number}:8080" for number in ready if number not in wanted]
+    assert [str(each.address) for each in endpoints.reserve] == others
 
 
 def test_zone_labels_say_where_an_endpoint_is_seen_from_here() -> None:

@@ -12,15 +12,16 @@ from proxy.outbound.pick import Pick
 from proxy.telemetry.balancer import BalancerSlots
 
 
-def endpoint(number: int, *, cluster: str = "", is_reserve: bool = False) -> Endpoint:
+def endpoint(number: int, *, cluster: str = "") -> Endpoint:
     """Return the endpoint of this number (0 to 65535), in a cluster."""
     path = Path(PathKind.DIRECT, cluster) if cluster else Path()
     address = Address(f"10.1.{number >> 8}.{number & 255}", 8080)
-    return Endpoint(address=address, path=path, is_reserve=is_reserve)
+    return Endpoint(address=address, path=path)
 
 
 def balancer(
     *endpoints: Endpoint,
+    reserve: tuple[Endpoint, ...] = (),
     accrual: FailureAccrual | None = None,
     by_connection: bool = False,
     slots: BalancerSlots | None = None,
@@ -32,7 +33,7 @@ def balancer(
         chance or random.Random(7).random,
         slots or BalancerSlots(),
     )
-    made.update(endpoints, 0.0)
+    made.update(endpoints, 0.0, reserve)
     return made
 
 

@@ -116,18 +116,18 @@ def _member(among: Balancer, number: int) -> Member:
 
 def test_endpoints_in_reserve_wait_until_the_others_are_not_ready() -> None:
     """Spill-over for want of any."""
-    pair = balancer(ONE, endpoint(9, is_reserve=True))
+    pair = balancer(ONE, reserve=(endpoint(9),))
     for _ in range(20):
         pick = must(pair.pick(0.0))
         assert pick.endpoint == ONE
         pick.finish(0.0, Outcome.ABANDONED)
     must(pair.pick(0.0)).finish(0.0, Outcome.UNREACHABLE)
-    assert must(pair.pick(0.01)).endpoint == endpoint(9, is_reserve=True)
+    assert must(pair.pick(0.01)).endpoint == endpoint(9)
 
 
 def test_endpoints_in_reserve_help_when_the_others_are_much_more_loaded() -> None:
     """At four times the cost not yet, at five they do."""
-    pair = balancer(ONE, endpoint(9, is_reserve=True))
+    pair = balancer(ONE, reserve=(endpoint(9),))
     chosen = [must(pair.pick(0.0)).endpoint == ONE for _ in range(5)]
     assert chosen == [True, True, True, True, False]
 
@@ -138,12 +138,11 @@ def test_an_endpoint_moves_into_reserve_and_back_with_its_state() -> None:
     pick = must(pair.pick(0.0))
     before = pick.member
     pick.finish(0.0, Outcome.ABANDONED)
-    spare = replace(before.endpoint, is_reserve=True)
     other = TWO if before.endpoint == ONE else ONE
-    pair.update((spare, other), 1.0)
+    pair.update((other,), 1.0, (before.endpoint,))
     for _ in range(3):
         assert must(pair.pick(1.0)).endpoint == other
-    pair.update((replace(spare, is_reserve=False), other), 2.0)
+    pair.update((ONE, TWO), 2.0)
     assert must(pair.pick(2.0)).member is before
 
 
