@@ -137,6 +137,7 @@ class Sidecar:
             runtime = self.runtime = self._runtime(loop, tasks)
             if not self._config.tls_resume:
                 self._refuse_resumption(runtime.generation)
+            ticking = tasks.create_task(runtime.ticker.run())
             for name, run in self._providers.services:
                 runtime.spawn(self._supervise(name, run))
             # Probes and scrapes must come through when user connections are at their bound.
@@ -179,6 +180,7 @@ class Sidecar:
             status = await self._drained(runtime, inbound, outbound)
             for listener in admin:
                 listener.close()
+            ticking.cancel()
             await runtime.cancel()
         runtime.poller.close()
         if runtime.access_log is not None:
@@ -326,6 +328,8 @@ class Sidecar:
         deadline, began = self._config.grace_period_s, self._clock.monotonic()
         self._log.info("draining", open=self._drain.in_flight, deadline_s=deadline)
         self._drain.start()
+        for connection in tuple(runtime.connections):
+            connection.drain()
         async with asyncio.TaskGroup() as tasks:
             for listener in inbound:
                 tasks.create_task(listener.finish())
@@ -335,7 +339,7 @@ class Sidecar:
             listener.close()
         left = self._drain.in_flight
         for connection in tuple(runtime.connections):
-            connection.relay.cut(DrainingError("the deadline for draining has passed"))
+            connection.cut(DrainingError("the deadline for draining has passed"))
         seconds = round(self._clock.monotonic() - began, 3)
         if drained:
             self._log.info("drained", seconds=seconds)

@@ -6,7 +6,7 @@ Made once by the composition root and handed down; holds no logic of the data pa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final, final
@@ -20,13 +20,14 @@ from identity.generation import Generation
 from proxy.explicit import Explicit
 from proxy.net.address import plain_ip
 from proxy.net.capture import Capture
-from proxy.net.connection import Connection
+from proxy.net.connection import OpenConnection
 from proxy.net.connector import Connector
 from proxy.net.listener import Admission
 from proxy.net.poller import Poller
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.log import Logger
 from proxy.telemetry.metric import Metrics
+from proxy.ticker import Ticker
 
 _HERE: Final = ("::1", "::", "0.0.0.0")  # noqa: S104  # dialled, they all lead to this host
 
@@ -69,8 +70,12 @@ class Runtime:
     log: Logger
     access_log: AccessLog | None = None
     """Where requests are logged; None: they are not."""
-    connections: set[Connection] = field(default_factory=set)
-    """The relayed connections that are open."""
+    connections: set[OpenConnection] = field(default_factory=set)
+    """The users' connections that are open."""
+    ticker: Ticker = field(default_factory=Ticker)
+    """Who looks after waits once a second."""
+    on_end: list[Callable[[], None]] = field(default_factory=list)
+    """What closes when all of the users' connections are over."""
     running: set[asyncio.Task[None]] = field(default_factory=set)
     """Sessions and services that have not ended."""
 
@@ -123,6 +128,8 @@ class Runtime:
         await asyncio.sleep(0)
         for task in tuple(self.running):
             task.cancel()
+        for close in self.on_end:
+            close()
 
     def leave(self) -> None:
         """Count one connection less."""

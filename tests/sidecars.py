@@ -35,6 +35,7 @@ from policy.model import (
 from proxy.app import Providers, Sidecar
 from proxy.config import Config, read_config
 from proxy.net.capture import Capture, FixedCapture
+from proxy.net.connection import Connection
 from proxy.providers import ExportProvider, GatewayProvider, ReadinessSource
 from proxy.telemetry.log import make_logger
 
@@ -99,6 +100,12 @@ class Running:
         """Return the log's events of this name."""
         lines = [json.loads(line) for line in self.log.getvalue().splitlines()]
         return [line for line in lines if line["event"] == name]
+
+    @property
+    def relayed(self) -> list[Connection]:
+        """The open connections that are relayed as bytes."""
+        runtime = self.sidecar.runtime
+        return [each for each in runtime.connections if isinstance(each, Connection)]
 
     async def until_event(self, name: str) -> dict[str, Any]:
         """Wait for an event of this name, 10 seconds at most."""

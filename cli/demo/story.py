@@ -155,7 +155,7 @@ class Story:
             ok=good and identity.startswith("web.shop.") and event.get("tls") == "mesh",
             client_identity=identity,
             latency_ms=latency_ms,
-            seen=(f"allowed by {event.get('authorization')}",),
+            seen=(f"allowed by {event.get('authorization') or event.get('server')}",),
         )
 
     def _play_stranger(self) -> Scenario:
@@ -166,11 +166,11 @@ class Story:
             latency = (time.monotonic() - began) * 1000
             event = self._server.find(
                 _EVENT_S,
-                event="connection denied",
+                event="request denied",
                 direction="inbound",
                 client_ip=self._stranger.ip,
             )
-            said = done.stderr.strip() or done.stdout.strip()
+            said = done.stderr.strip() or (event or {}).get("code", "")
             is_refused = self._marker not in done.stdout and event is not None
             step.note = f"{'refused, as it should be' if is_refused else 'NOT refused'} ({said})"
             reason = str(event.get("reason", "")) if event else "store-0's sidecar denied nothing"

@@ -16,7 +16,7 @@ from typing import Final, final
 from identity.generation import Generation
 from policy.model import Client
 from proxy.admin.certificates import describe_certificates, write_certificates
-from proxy.net.connection import Connection
+from proxy.net.connection import OpenConnection
 from proxy.runtime import Runtime
 from proxy.telemetry.exposition import CONTENT_TYPE, expose
 from proxy.telemetry.log import parse_level
@@ -165,17 +165,8 @@ class AdminPages:
         return _say(200, "shutdown")
 
 
-def _describe(connection: Connection, now: float) -> dict[str, object]:
-    near, far = connection.addresses()
-    relay = connection.relay
-    return {
-        **connection.about.facts(),
-        "client_address": near,
-        "server_address": far,
-        "age_s": round(now - connection.opened_at, 3),
-        "bytes_from_client": relay.near.bytes_in,
-        "bytes_to_client": relay.near.bytes_out,
-    }
+def _describe(connection: OpenConnection, now: float) -> dict[str, object]:
+    return {**connection.describe(), "age_s": round(now - connection.opened_at, 3)}
 
 
 def _say(status: int, text: str) -> Answer:

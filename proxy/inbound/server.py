@@ -1,4 +1,4 @@
-"""Towards the workload: accept, find out who calls, ask policy, dial the application, relay."""
+"""Towards the workload: accept, find out who calls and in what protocol, ask policy, relay."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from discovery.model import Address, Labels, Metadata
 from identity.name import Identity
 from policy.decide import decide_connection
 from policy.model import Client, ClientTls, Permit, Protocol, Refusal, ServerPolicy
+from proxy.detect import DECLARED, RESULTS, detect_protocol
 from proxy.gateway.server import Gateway
+from proxy.greeting import Greetings
+from proxy.http.connection import HttpConnection
 from proxy.inbound.detect import detect_client, read_transport_header
-from proxy.inbound.greeting import Greeted, Greetings
+from proxy.inbound.http import AppPools, InboundRequests, RateLimits
 from proxy.net.connection import Connection, error_name
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
 from proxy.providers import PolicyProvider
 from proxy.runtime import Runtime
 from proxy.speaker import Speaker
+from proxy.telemetry.http import InboundHttp
 from proxy.telemetry.metric import (
     accept_labels,
     authz_labels,
@@ -30,7 +34,8 @@ from proxy.telemetry.metric import (
 )
 from proxy.telemetry.slot import Histogram
 from proxy.telemetry.transport import Cache, SideSlots
-from proxy.wire.transport_header import ALPN, TransportHeader
+from proxy.wire.http_detect import HttpKind
+from proxy.wire.transport_header import ALPN, SessionProtocol, TransportHeader
 
 
 @final
@@ -69,6 +74,41 @@ class Admitted:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """A connection to the application that has spoken."""
+
+    stream: Stream
+    inbox: Inbox
+
+    def drop(self, now: float) -> None:
+        """Let go of it unused."""
+        del now
+        self.stream.abort()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class HttpClient:
+    """What is remembered of a connection whose requests are decided one by one."""
+
+    client: Client
+    target: Address
+    policy: Watch[ServerPolicy]
+
+    def facts(self) -> dict[str, str]:
+        """Return who calls where."""
+        return {
+            "direction": "inbound",
+            "client_ip": self.client.ip,
+            "client_identity": str(self.client.identity or ""),
+            "tls": self.client.tls.value,
+            "target": str(self.target),
+            "server": str(self.policy.current.metadata),
+        }
+
+
+@final
 @dataclass(slots=True)
 class OpenPort:
     """A port with open connections; its policy is held, so that changes reach them."""
@@ -82,6 +122,12 @@ Kind = tuple[Address, Metadata, ClientTls, Identity | None, str, bool]
 """What makes connections alike: target, server, and what the client's TLS was."""
 
 
+SESSIONS: Final = {
+    None: HttpKind.NONE,
+    SessionProtocol.HTTP1: HttpKind.HTTP1,
+    SessionProtocol.HTTP2: HttpKind.HTTP2,
+}
+"""What a transport header says that its connection carries."""
 _INBOUND: Final = ("direction", "inbound")
 _APP_LABELS: Final[Labels] = (
     _INBOUND,
@@ -102,7 +148,10 @@ class InboundServer:
         self._gateway = gateway
         self._policies = policies
         self._ports: dict[int, OpenPort] = {}
-        self._greetings = Greetings(runtime)
+        self._greetings: Greetings[int, Greeted] = Greetings(runtime)
+        self._http = InboundHttp(runtime.metrics)
+        self._limits = RateLimits()
+        self._pools = AppPools(runtime, _APP_LABELS)
         self._counted: Cache[Kind, Counted] = Cache()
         self._connect_seconds = runtime.metrics.connect_seconds.child(
             (_INBOUND, ("tls", "no_identity"))
@@ -133,9 +182,15 @@ class InboundServer:
                     handed_over = await self._carry(stream, inbox, client, header)
                     return
                 target = Address(destination.ip, header.port)
+                kind = SESSIONS[header.session]
             else:
-                client, greeted = await self._identify(stream, inbox, destination, ip)
-            handed_over = await self._admit(stream, inbox, client, target, greeted)
+                client, kind, greeted = await self._identify(stream, inbox, destination, ip)
+            self._refuse_own(target)
+            if kind is HttpKind.NONE:
+                handed_over = await self._admit(stream, inbox, client, target, greeted)
+            else:
+                self._serve_http(stream, inbox, client, target, kind)
+                handed_over = True
         except ClosedEarlyError as error:
             runtime.log.debug("client left", direction="inbound", client_ip=ip, reason=str(error))
         except MeshError as error:
@@ -151,24 +206,78 @@ class InboundServer:
 
     async def _identify(
         self, stream: Stream, inbox: Inbox, target: Address, ip: str
-    ) -> tuple[Client, Greeted | None]:
-        """Find out who calls a port of the application's, and whether that speaks first."""
+    ) -> tuple[Client, HttpKind, Greeted | None]:
+        """Find out who calls a port of the application's, in what protocol, and who speaks first.
+
+        Linkerd's table (app/inbound/src/detect.rs), beside servers that speak first.
+        """
         policy = self._policies.inbound(target.port).current
         client = Client(ip)
         if policy.protocol is Protocol.OPAQUE:
-            return client, None
+            return client, HttpKind.NONE, None
+        first = await self._first_word(stream, inbox, policy, client, target)
+        if not isinstance(first, Greeted):
+            if first is Speaker.SERVER and not inbox.data:
+                return client, HttpKind.NONE, None
+            client = await self._detect(stream, inbox, ip, direct=False)
+            if client.tls is ClientTls.MESH:
+                first = await self._first_word(stream, inbox, policy, client, target)
+        if isinstance(first, Greeted):
+            return client, HttpKind.NONE, first
+        if first is Speaker.SERVER and not inbox.data:
+            return client, HttpKind.NONE, None
+        return client, await self._detect_http(inbox, policy, client, target), None
+
+    async def _first_word(
+        self,
+        stream: Stream,
+        inbox: Inbox,
+        policy: ServerPolicy,
+        client: Client,
+        target: Address,
+    ) -> Greeted | Speaker:
+        """Wait for the first word on a port whose server may be the one to say it."""
         # A route of the user's makes it an HTTP port, whose server never speaks first; every
         # policy has the default ones.
         is_http = any(route.metadata.kind != "default" for route in policy.routes)
-        if policy.protocol is Protocol.DETECT and not is_http:
-            stream.resume()
-            if isinstance(decide_connection(policy, client), Permit):
-                first = await self._greetings.listen(inbox, target)
-                if isinstance(first, Greeted):
-                    return client, first
-                if first is Speaker.SERVER and not inbox.data:
-                    return client, None
-        return await self._detect(stream, inbox, ip, direct=False), None
+        if policy.protocol is not Protocol.DETECT or is_http:
+            return Speaker.CLIENT
+        stream.resume()
+        if not isinstance(decide_connection(policy, client), Permit):
+            return Speaker.CLIENT
+        return await self._greetings.listen(inbox, target.port, lambda: self._dial_app(target))
+
+    async def _dial_app(self, target: Address) -> Greeted:
+        """Connect to the application on speculation."""
+        runtime = self._runtime
+        sock = await runtime.connector.connect(
+            runtime.app(target), runtime.limits.inbound_connect_s
+        )
+        inbox = Inbox(runtime.loop)
+        stream = Stream(runtime.poller, sock, inbox)
+        inbox.stream = stream
+        return Greeted(stream, inbox)
+
+    async def _detect_http(
+        self, inbox: Inbox, policy: ServerPolicy, client: Client, target: Address
+    ) -> HttpKind:
+        """Find out which HTTP a connection speaks, where that is not declared."""
+        declared = DECLARED.get(policy.protocol)
+        is_tls = client.tls is not ClientTls.NONE
+        if declared is not None and not (declared is HttpKind.HTTP1 and is_tls):
+            return declared
+        began = self._runtime.loop.time()
+        timeout_s = policy.detect_timeout_s if declared is None else self._runtime.limits.detect_s
+        kind = await detect_protocol(inbox, timeout_s, declared or HttpKind.NONE)
+        self._http.detected(
+            RESULTS[kind], self._runtime.loop.time() - began, policy.metadata, target.port
+        )
+        if kind is HttpKind.NONE and declared is not None:
+            raise RefusedError(
+                f"{client.identity or client.ip} speaks no HTTP to {policy.metadata}, which does",
+                code="not-http",
+            )
+        return kind
 
     async def _carry(
         self, stream: Stream, inbox: Inbox, client: Client, header: TransportHeader
@@ -226,6 +335,45 @@ class InboundServer:
             handshakes=runtime.metrics.inbound_handshakes,
         )
 
+    def _refuse_own(self, target: Address) -> None:
+        """Refuse what is meant for the sidecar itself.
+
+        Who reached the admin server through us would be a local peer to it.
+        """
+        if self._runtime.is_own_port(target.port):
+            raise RefusedError(
+                f"inbound connections must not target port {target.port}, which is ours",
+                code="loop",
+            )
+
+    def _serve_http(
+        self, stream: Stream, inbox: Inbox, client: Client, target: Address, kind: HttpKind
+    ) -> None:
+        """Serve requests; policy is asked about each."""
+        runtime = self._runtime
+        watch = self._policies.inbound(target.port)
+        counted = self._count_as(watch.current, target, client)
+        connection = HttpConnection(
+            runtime,
+            stream,
+            InboundRequests(
+                runtime,
+                watch,
+                client,
+                target,
+                self._pools,
+                self._http.client(target, client),
+                self._limits,
+            ),
+            counted.near,
+            HttpClient(client, target, watch),
+            lambda over: counted.life.observe(runtime.clock.monotonic() - over.opened_at),
+            is_http2=kind is HttpKind.HTTP2,
+            drains=True,
+        )
+        runtime.log.info("connection", **connection.about.facts())
+        connection.start(bytes(inbox.take()))
+
     async def _admit(
         self,
         stream: Stream,
@@ -236,12 +384,6 @@ class InboundServer:
     ) -> bool:
         """Ask policy, dial the application, join the two; False when policy refuses."""
         runtime = self._runtime
-        # Who reached the admin server through us would be a local peer to it.
-        if runtime.is_own_port(target.port):
-            raise RefusedError(
-                f"inbound connections must not target port {target.port}, which is ours",
-                code="loop",
-            )
         policy = self._policies.inbound(target.port).current
         verdict = decide_connection(policy, client)
         counted = self._count_as(policy, target, client)

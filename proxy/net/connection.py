@@ -27,22 +27,66 @@ class About(Protocol):
         ...
 
 
+class OpenConnection(Protocol):
+    """What the sidecar knows of every connection that is open."""
+
+    @property
+    def opened_at(self) -> float:
+        """When it was opened, in monotonic seconds."""
+        ...
+
+    def count(self) -> None:
+        """Bring the byte counters up to now."""
+        ...
+
+    def describe(self) -> Mapping[str, object]:
+        """Return who, whither and how much so far, as the admin server says it."""
+        ...
+
+    def drain(self) -> None:
+        """Come to an end soon, where the protocol has a way to."""
+        ...
+
+    def cut(self, error: Exception) -> None:
+        """End now."""
+        ...
+
+
+@final
+class Tally:
+    """What is counted of one stream: its opening, its bytes so far, its end."""
+
+    __slots__ = ("_read", "_slots", "_written", "stream")
+
+    def __init__(self, stream: Stream, slots: SideSlots) -> None:
+        self.stream = stream
+        self._slots = slots
+        self._read = self._written = 0
+        slots.opened.value += 1
+        slots.now.value += 1
+
+    def count(self) -> None:
+        """Bring the byte counters up to now."""
+        stream = self.stream
+        self._slots.moved(stream.bytes_in - self._read, stream.bytes_out - self._written)
+        self._read, self._written = stream.bytes_in, stream.bytes_out
+
+    def close(self, cause: str) -> None:
+        """Count the end, by its cause's name."""
+        self.count()
+        self._slots.now.value -= 1
+        self._slots.closed(cause).value += 1
+
+    def peer(self) -> str:
+        """Return the peer's socket address; empty once it is gone."""
+        return _peer(self.stream)
+
+
 @final
 class Connection:
     """A connection through us, from the verdict to the end."""
 
-    __slots__ = (
-        "_far_in",
-        "_far_out",
-        "_far_slots",
-        "_near_in",
-        "_near_out",
-        "_near_slots",
-        "_owner",
-        "about",
-        "opened_at",
-        "relay",
-    )
+    __slots__ = ("_far", "_near", "_owner", "about", "opened_at", "relay")
 
     def __init__(
         self,
@@ -55,38 +99,42 @@ class Connection:
         opened_at: float,
     ) -> None:
         self._owner = owner
-        self._near_slots = near_slots
-        self._far_slots = far_slots
-        # What the slots have of each side's bytes so far.
-        self._near_in = self._near_out = self._far_in = self._far_out = 0
+        self._near = Tally(near, near_slots)
+        self._far = Tally(far, far_slots)
         self.about = about
         """What the owner remembers of it: the permit and its facts."""
         self.opened_at = opened_at
         """Monotonic seconds."""
-        for slots in (near_slots, far_slots):
-            slots.opened.value += 1
-            slots.now.value += 1
         self.relay = Relay(near, far, self)
 
     def count(self) -> None:
         """Bring the byte counters up to now."""
-        near, far = self.relay.near, self.relay.far
-        self._near_slots.moved(near.bytes_in - self._near_in, near.bytes_out - self._near_out)
-        self._far_slots.moved(far.bytes_in - self._far_in, far.bytes_out - self._far_out)
-        self._near_in, self._near_out = near.bytes_in, near.bytes_out
-        self._far_in, self._far_out = far.bytes_in, far.bytes_out
+        self._near.count()
+        self._far.count()
 
-    def addresses(self) -> tuple[str, str]:
-        """Return the socket addresses of both peers, near and far; empty once they are gone."""
-        return _peer(self.relay.near), _peer(self.relay.far)
+    def describe(self) -> dict[str, object]:
+        """Return who, whither and how much so far."""
+        near = self.relay.near
+        return {
+            **self.about.facts(),
+            "client_address": self._near.peer(),
+            "server_address": self._far.peer(),
+            "bytes_from_client": near.bytes_in,
+            "bytes_to_client": near.bytes_out,
+        }
+
+    def drain(self) -> None:
+        """Go on: bytes have no way to say that they should end."""
+
+    def cut(self, error: Exception) -> None:
+        """End both sides now."""
+        self.relay.cut(error)
 
     def relay_done(self, error: Exception | None) -> None:
         """Count the end and tell the owner."""
-        self.count()
         cause = error_name(error)
-        for slots in (self._near_slots, self._far_slots):
-            slots.now.value -= 1
-            slots.closed(cause).value += 1
+        self._near.close(cause)
+        self._far.close(cause)
         self._owner.connection_closed(self, error)
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, final
 
-from core.errors import ClosedEarlyError
+from core.errors import ClosedEarlyError, MeshError, UnreachableError
 from proxy.net.stream import Stream
 
 INBOX_BYTES: Final = 65_536
@@ -64,6 +64,13 @@ class Inbox:
         self.closed = True
         self._error = error
         self._wake()
+
+    def reason(self) -> MeshError:
+        """Return why the stream gave nothing."""
+        error = self._error
+        if isinstance(error, MeshError):
+            return error
+        return UnreachableError(f"hung up without a word: {error or 'closed'}", code="far-closed")
 
     async def more(self, seen: int) -> bool:
         """Wait until there are more than ``seen`` bytes; False when none will come.

@@ -1,5 +1,8 @@
 """The readiness of all user sockets, through one epoll of our own inside the event loop.
 
+What owners have to send they may gather while events are told: they are asked to send it once,
+when all that was ready has been told. One write then carries what many streams had to say.
+
 The loop watches one descriptor, ours; what is ready behind it is told to its owner with the
 kernel's own flags. Two things need them. uvloop calls a reader once more when a socket is reset
 and then forgets it: bytes that waited are read, the reset itself is never heard of, and the
@@ -36,16 +39,26 @@ class Pollable(Protocol):
         ...
 
 
+class Corked(Protocol):
+    """Who gathers what it has to send."""
+
+    def uncork(self) -> None:
+        """Send what was gathered; never raises."""
+        ...
+
+
 @final
 class Poller:
     """Watches descriptors for one event loop."""
 
-    __slots__ = ("_epoll", "_watched", "loop")
+    __slots__ = ("_corked", "_epoll", "_is_telling", "_watched", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._epoll = select.epoll()
         self._watched: dict[int, Pollable] = {}
+        self._corked: list[Corked] = []
+        self._is_telling = False
         loop.add_reader(self._epoll.fileno(), self._ready)
 
     def watch(self, fd: int, owner: Pollable, events: int) -> None:
@@ -62,6 +75,12 @@ class Poller:
         del self._watched[fd]
         self._epoll.unregister(fd)
 
+    def cork(self, owner: Corked) -> None:
+        """Ask ``owner`` to send when all that is ready now has been told; once for each call."""
+        if not self._corked and not self._is_telling:
+            self.loop.call_soon(self._uncork)
+        self._corked.append(owner)
+
     def close(self) -> None:
         """Watch nothing any more."""
         if not self._epoll.closed:
@@ -69,6 +88,7 @@ class Poller:
             self._epoll.close()
 
     def _ready(self) -> None:
+        self._is_telling = True
         for fd, events in self._epoll.poll(0, _MOST):
             owner = self._watched.get(fd)
             if owner is None:
@@ -76,5 +96,19 @@ class Poller:
             try:
                 owner.on_ready(events)
             except Exception as error:  # noqa: BLE001  # one owner's bug must not starve the rest
-                context = {"message": "a descriptor's owner broke", "exception": error}
-                self.loop.call_exception_handler(context)
+                self._report("a descriptor's owner broke", error)
+        if self._corked:
+            self._uncork()
+        self._is_telling = False
+
+    def _uncork(self) -> None:
+        while self._corked:
+            corked, self._corked = self._corked, []
+            for owner in corked:
+                try:
+                    owner.uncork()
+                except Exception as error:  # noqa: BLE001  # as above
+                    self._report("a corked sender broke", error)
+
+    def _report(self, message: str, error: Exception) -> None:
+        self.loop.call_exception_handler({"message": message, "exception": error})

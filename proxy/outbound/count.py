@@ -64,17 +64,46 @@ class Counted:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class CountedHttp:
+    """The slots of the workload's HTTP connections to one destination."""
+
+    near: SideSlots
+    life: Histogram
+    protocol: Slot
+
+
+@final
 class OutboundCounts:
     """The outbound families of one sidecar."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._counted: Cache[Kind, Counted] = Cache()
+        self._https: Cache[tuple[Address, Metadata, str], CountedHttp] = Cache()
 
     def of(self, kind: Kind) -> Counted:
         """Return where a connection of this kind is counted."""
         found = self._counted.get(kind)
         return found if found is not None else self._counted.put(kind, self._make(kind))
+
+    def http(self, destination: Address, parent: Metadata, protocol: str) -> CountedHttp:
+        """Return where the near side of HTTP connections is counted."""
+        key = (destination, parent, protocol)
+        found = self._https.get(key)
+        if found is not None:
+            return found
+        direction = ("direction", "outbound")
+        labels = (direction, ("peer", "src"), *target_labels(destination), *_NEAR_TLS)
+        parents = parent_labels(parent)
+        return self._https.put(
+            key,
+            CountedHttp(
+                SideSlots(self._metrics, labels),
+                self._metrics.life_seconds.child((direction, *parents)),
+                self._metrics.protocols.child((("protocol", protocol), *parents)),
+            ),
+        )
 
     def closed(
         self, destination: Address, parent: Metadata, route: Metadata, code: str | None

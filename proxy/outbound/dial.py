@@ -16,7 +16,7 @@ from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
 from proxy.runtime import Runtime
 from proxy.wire.tls import TlsEngine
-from proxy.wire.transport_header import ALPN, TransportHeader, encode_header
+from proxy.wire.transport_header import ALPN, SessionProtocol, TransportHeader, encode_header
 
 
 @final
@@ -53,22 +53,25 @@ class KeepSession:
         self._generation.sessions.drop(self.key)
 
 
-async def dial(runtime: Runtime, endpoint: Endpoint) -> Dialled:
+async def dial(
+    runtime: Runtime, endpoint: Endpoint, session: SessionProtocol | None = None
+) -> Dialled:
     """Connect to ``endpoint``; TCP, TLS and header share one time limit.
 
+    ``session`` is the HTTP that the stream will carry, if it is one: a far sidecar is told so.
     Raises UnreachableError, HandshakeError, or RefusedError for an address that is our own
     listener.
     """
     try:
-        return await _dial(runtime, endpoint)
+        return await _dial(runtime, endpoint, session)
     except HandshakeError as error:
         if error.code != "resumed-unknown":
             raise
         # The session is dropped by now, and nothing was sent yet.
-        return await _dial(runtime, endpoint)
+        return await _dial(runtime, endpoint, session)
 
 
-async def _dial(runtime: Runtime, endpoint: Endpoint) -> Dialled:
+async def _dial(runtime: Runtime, endpoint: Endpoint, session: SessionProtocol | None) -> Dialled:
     reason = plaintext_reason(endpoint, runtime.own_ips)
     wire = runtime.own_way(endpoint.address)
     if not reason and endpoint.direct_port is not None:
@@ -85,7 +88,7 @@ async def _dial(runtime: Runtime, endpoint: Endpoint) -> Dialled:
         return Dialled(stream, inbox, endpoint, None, reason)
     try:
         async with asyncio.timeout(max(0.0, limit - (runtime.clock.monotonic() - started))):
-            server, resumed = await _secure(runtime, stream, endpoint)
+            server, resumed = await _secure(runtime, stream, endpoint, session)
     except TimeoutError as error:
         stream.abort(error)
         runtime.metrics.outbound_handshakes.failed(ConnectTimeoutError.code)
@@ -107,7 +110,7 @@ def plaintext_reason(endpoint: Endpoint, own_ips: frozenset[str]) -> str:
 
 
 async def _secure(
-    runtime: Runtime, stream: Stream, endpoint: Endpoint
+    runtime: Runtime, stream: Stream, endpoint: Endpoint, session_protocol: SessionProtocol | None
 ) -> tuple[Identity, KeepSession | None]:
     generation = runtime.generation.current
     expected = endpoint.identity
@@ -143,18 +146,18 @@ async def _secure(
         raise
     handshakes.done(runtime.clock.monotonic() - began, resumed=engine.resumed)
     if engine.alpn == ALPN:
-        stream.write(encode_header(header_for(endpoint)))
+        stream.write(encode_header(header_for(endpoint, session_protocol)))
         stream.bytes_out = 0
     else:
         stream.flush()
     return expected, keeper if engine.resumed else None
 
 
-def header_for(endpoint: Endpoint) -> TransportHeader:
+def header_for(endpoint: Endpoint, session: SessionProtocol | None = None) -> TransportHeader:
     """Return the transport header that leads to ``endpoint`` behind its sidecar or gateway."""
     if endpoint.authority_override:
         host, colon, port = endpoint.authority_override.rpartition(":")
         if colon and port.isdecimal():
-            return TransportHeader(int(port), host)
-        return TransportHeader(endpoint.address.port, endpoint.authority_override)
-    return TransportHeader(endpoint.address.port)
+            return TransportHeader(int(port), host, session)
+        return TransportHeader(endpoint.address.port, endpoint.authority_override, session)
+    return TransportHeader(endpoint.address.port, session=session)

@@ -104,6 +104,15 @@ def refused_plan(policy: OutboundPolicy) -> Plan:
     return Plan(policy.metadata, policy.opaque[0].metadata)
 
 
+def is_plain(policy: OutboundPolicy) -> bool:
+    """Tell whether no route of the user's makes a destination one of HTTP."""
+    return all(
+        route.metadata.kind == "default"
+        for routes in (policy.http1, policy.http2, policy.grpc)
+        for route in routes
+    )
+
+
 def refuse_plaintext(
     plan: Plan, endpoint: Endpoint, own_ips: frozenset[str]
 ) -> RefusedError | None:

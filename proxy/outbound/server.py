@@ -1,4 +1,4 @@
-"""From the workload: accept, find out where to, choose an endpoint, connect, relay."""
+"""From the workload: accept, find out where to and in what protocol, connect, relay."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from typing import final
 
 from core.errors import Fault, MeshError, RefusedError
-from discovery.model import Address, Endpoint, Labels, Target
+from discovery.model import Address, Endpoint, Labels, Metadata, Target, default_metadata
+from policy.model import Protocol
+from proxy.detect import DECLARED, RESULTS, detect_protocol
+from proxy.greeting import Greetings
+from proxy.http.connection import HttpConnection
 from proxy.net.connection import Connection, error_name
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
@@ -16,19 +20,25 @@ from proxy.outbound.count import Counted, Kind, OutboundCounts
 from proxy.outbound.destination import Concrete
 from proxy.outbound.destinations import Destinations
 from proxy.outbound.dial import Dialled, KeepSession, dial
+from proxy.outbound.http import OutboundRequests, OutboundRules
 from proxy.outbound.member import Member
 from proxy.outbound.pick import Outcome, Pick
 from proxy.outbound.resolve import (
     MAX_ATTEMPTS,
     Plan,
+    is_plain,
     plan_connection,
     refuse_plaintext,
     refused_plan,
 )
 from proxy.outbound.socks import SocksEntry
+from proxy.outbound.way import Ways
 from proxy.providers import DiscoveryProvider, PolicyProvider
 from proxy.runtime import Runtime
+from proxy.speaker import Speaker
+from proxy.telemetry.http import OutboundHttp
 from proxy.telemetry.metric import target_labels
+from proxy.wire.http_detect import HttpKind
 
 
 @final
@@ -44,6 +54,39 @@ class Reached:
     """From the dial that succeeded to a usable connection."""
     pick: Pick | None = None
     """The endpoint's ticket, to be closed with the connection; None: it was not chosen."""
+
+    @property
+    def stream(self) -> Stream:
+        """The stream to the endpoint."""
+        return self.dialled.stream
+
+    @property
+    def inbox(self) -> Inbox:
+        """What the server has said."""
+        return self.dialled.inbox
+
+    def drop(self, now: float) -> None:
+        """Let go of it unused."""
+        self.dialled.stream.abort()
+        if self.pick is not None:
+            self.pick.close(now)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RoutedHttp:
+    """What is remembered of a connection whose requests are routed one by one."""
+
+    destination: Address
+    parent: Metadata
+
+    def facts(self) -> dict[str, str]:
+        """Return where it was going."""
+        return {
+            "direction": "outbound",
+            "target": str(self.destination),
+            "parent": str(self.parent),
+        }
 
 
 @final
@@ -89,6 +132,13 @@ class OutboundServer:
         """Where connections are not redirected, they begin with their destination."""
         self._counts = OutboundCounts(runtime.metrics)
         self._destinations = Destinations(runtime, discovery)
+        self._greetings: Greetings[Address, Reached] = Greetings(runtime)
+        self._http = OutboundHttp(runtime.metrics)
+        ways = Ways(runtime, self._http)
+        self._rules = {
+            kind: OutboundRules(ways, discovery, self._http, is_http2=kind is HttpKind.HTTP2)
+            for kind in (HttpKind.HTTP1, HttpKind.HTTP2)
+        }
         self._random = random.Random()  # noqa: S311  # spreads load, keeps no secret
 
     def accepted(self, sock: socket.socket, ip: str) -> None:
@@ -113,8 +163,12 @@ class OutboundServer:
                     hint="connections come here only by redirection",
                     code="loop",
                 )
-            reached = await self._reach(destination)
-            self._join(stream, inbox, destination, reached)
+            kind, reached = await self._identify(stream, inbox, destination)
+            if kind is HttpKind.NONE:
+                reached = reached or await self._reach(destination)
+                self._join(stream, inbox, destination, reached)
+            else:
+                self._serve_http(stream, inbox, destination, kind)
             handed_over = True
         except MeshError as error:
             self._failed(error, destination)
@@ -123,6 +177,64 @@ class OutboundServer:
                 # A reset, as from a host that refuses: the client must not take it for an end.
                 stream.abort()
                 runtime.leave()
+
+    async def _identify(
+        self, stream: Stream, inbox: Inbox, destination: Address
+    ) -> tuple[HttpKind, Reached | None]:
+        """Find out what the workload speaks, and whether the server is the one to speak first."""
+        policy = self._policies.outbound(destination).current
+        profile = self._discovery.profile(destination).current
+        if profile is not None and profile.opaque_protocol:
+            return HttpKind.NONE, None
+        protocol = Protocol.DETECT if policy is None else policy.protocol
+        declared = DECLARED.get(protocol)
+        if declared is not None:
+            return declared, None
+        stream.resume()
+        if policy is None or is_plain(policy):
+            first = await self._greetings.listen(
+                inbox, destination, lambda: self._reach(destination)
+            )
+            if isinstance(first, Reached):
+                return HttpKind.NONE, first
+            if first is Speaker.SERVER and not inbox.data:
+                return HttpKind.NONE, None
+        began = self._runtime.loop.time()
+        kind = await detect_protocol(inbox, self._runtime.limits.detect_s, HttpKind.NONE)
+        parent = policy.metadata if policy is not None else default_metadata("fallback")
+        self._http.detected(RESULTS[kind], self._runtime.loop.time() - began, parent)
+        return kind, None
+
+    def _serve_http(
+        self, stream: Stream, inbox: Inbox, destination: Address, kind: HttpKind
+    ) -> None:
+        """Serve requests; each is routed by itself."""
+        runtime = self._runtime
+        policy = self._policies.outbound(destination)
+        profile = self._discovery.profile(destination)
+        parent = policy.current.metadata if policy.current else default_metadata("fallback")
+        counted = self._counts.http(destination, parent, RESULTS[kind])
+        connection = HttpConnection(
+            runtime,
+            stream,
+            OutboundRequests(
+                runtime,
+                destination,
+                policy,
+                profile,
+                self._rules[kind],
+                self._http,
+                self._random,
+            ),
+            counted.near,
+            RoutedHttp(destination, parent),
+            lambda over: counted.life.observe(runtime.clock.monotonic() - over.opened_at),
+            is_http2=kind is HttpKind.HTTP2,
+            drains=False,
+        )
+        counted.protocol.value += 1
+        runtime.log.info("connection", **connection.about.facts())
+        connection.start(bytes(inbox.take()))
 
     async def _reach(self, destination: Address) -> Reached:
         """Find out where the destination is, and dial it."""

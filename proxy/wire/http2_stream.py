@@ -43,6 +43,9 @@ class Stream:
     waiting_size: int = 0
     is_finished: bool = False
     """The end of what we send has been handed over; it may wait behind content."""
+    resets_behind: int = -1
+    """The error code of a reset that follows our end, if the peer has not ended by then; -1: none.
+    """
     trailers: Fields = ()
     never_indexed: frozenset[Field] = NONE_SENSITIVE
     is_ready: bool = False

@@ -141,6 +141,16 @@ class Http2Streams:
             self._outbox.add(reset_frame(stream_id, error))
             self._drop(stream, RESET_BY_US)
 
+    def reset_behind(self, stream_id: int, error: int) -> None:
+        """Give up what the peer still sends, once all that we send is on its way (§8.1)."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        if stream.is_local_open:
+            stream.resets_behind = error
+        else:
+            self.reset(stream_id, error)
+
     def ping(self, payload: bytes) -> None:
         """Ask the peer for a sign of life, eight octets long; it comes as ``PingAnswered``."""
         if len(payload) != 8:
@@ -175,8 +185,12 @@ class Http2Streams:
         finished = self._outbox.finished
         self._outbox.finished = []
         for stream in finished:
-            if not stream.is_remote_open and stream.id in self._streams:
+            if stream.id not in self._streams:
+                continue
+            if not stream.is_remote_open:
                 self._close(stream)
+            elif stream.resets_behind >= 0:
+                self.reset(stream.id, stream.resets_behind)
 
     def _close(self, stream: Stream) -> None:
         """Forget a stream that both sides have ended."""

@@ -552,7 +552,7 @@ async def is_resumed_by(client: Running) -> bool:
     async with asyncio.timeout(_PATIENCE_S):
         writer.write(b"abc\n")
         assert await reader.readline() == b"cba\n"
-        (connection,) = client.sidecar.runtime.connections
+        (connection,) = client.relayed
         engine = connection.relay.far.engine
         assert engine is not None
         resumed = engine.resumed

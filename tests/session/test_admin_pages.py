@@ -225,7 +225,8 @@ async def test_nobody_becomes_a_local_peer_by_way_of_the_sidecar(
             app,
             Endpoint(address=admin, identity=api.identity, direct_port=server.inbound_listen.port),
         )
-        assert await exchange(pair.entry, b"GET /live HTTP/1.0\r\n\r\n") == b""
+        assert await exchange(pair.entry, b"\0 GET /live HTTP/1.0\r\n\r\n") == b""
+        assert (await exchange(pair.entry, b"GET /live HTTP/1.0\r\n\r\n"))[9:10] == b"5"
         failed = await pair.server.until_event("connection failed")
         assert failed["code"] == "loop"
         assert str(admin.port) in failed["reason"]

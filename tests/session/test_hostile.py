@@ -10,12 +10,15 @@ import socket
 import ssl
 import struct
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from core.watch import Watch
 from discovery.model import Address
 from identity.generation import Generation
+from policy.model import Protocol
 from proxy.net.capture import FixedCapture
 from proxy.net.stream import MAX_BACKLOG_BYTES, READ_BYTES
 from proxy.wire.transport_header import TransportHeader, encode_header
@@ -23,7 +26,7 @@ from tests.authority import Mesh
 from tests.session.apps import echo, exchange, serve
 from tests.session.libssl import LibsslClient
 from tests.session.peers import mk_context, mk_files
-from tests.sidecars import Running, free_address, run_pair, run_sidecar
+from tests.sidecars import OPEN, Control, Running, free_address, run_pair, run_sidecar
 
 
 async def drip(address: Address, data: bytes, pause_s: float) -> float:
@@ -116,9 +119,11 @@ async def test_a_header_that_drips_is_let_go_in_time(
 
 async def test_what_a_peer_asks_of_tls_is_bounded(api: Generation) -> None:
     """Key updates that it requests and does not read end the connection, not our memory."""
+    # Nothing is looked for behind TLS: the client says nothing.
+    control = Control(Watch(api), policy=replace(OPEN, protocol=Protocol.TLS))
     async with (
         serve(echo) as app,
-        run_sidecar(api, FixedCapture(app), ip="127.0.0.2") as running,
+        run_sidecar(api, FixedCapture(app), ip="127.0.0.2", control=control) as running,
     ):
         loop = asyncio.get_running_loop()
         inbound = running.config.inbound_listen
@@ -133,7 +138,7 @@ async def test_what_a_peer_asks_of_tls_is_bounded(api: Generation) -> None:
                     client.feed(await loop.sock_recv(sock, 65_536))
                 await loop.sock_sendall(sock, client.take())
                 await running.until_event("connection")
-                (connection,) = running.sidecar.runtime.connections
+                (connection,) = running.relayed
                 near = connection.relay.near
                 near.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
                 most = 0

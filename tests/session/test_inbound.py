@@ -37,7 +37,7 @@ async def test_an_unmeshed_client_is_served_in_plaintext(api: Generation) -> Non
         run_sidecar(api, FixedCapture(app), ip="127.0.0.2") as running,
     ):
         inbound = running.config.inbound_listen
-        assert await exchange(inbound, b"GET / HTTP/1.0\r\n\r\n") == b"GET / HTTP/1.0\r\n\r\n"
+        assert await exchange(inbound, b"\0plain bytes") == b"\0plain bytes"
         seen = await running.until_event("connection")
         assert (seen["tls"], seen["client_identity"]) == ("none", "")
 

@@ -221,7 +221,7 @@ async def test_a_server_that_refuses_our_certificate_resets_the_client(
                 Endpoint(address=server.address, identity=mesh.identity("shop/api")),
             )
             assert await is_reset(client)
-            assert (await client.until_event("connection closed"))["error"] == "handshake"
+            assert (await client.until_event("connection failed"))["code"] == "handshake"
             assert await call(client) == b""
     assert len(server.refused) == 2
 

@@ -202,7 +202,7 @@ async def test_a_slow_reader_holds_the_sender_back(web: Generation, api: Generat
         assert sent > 0
         for side in (pair.client, pair.server):
             assert len(side.sidecar.runtime.connections) == 1
-            for connection in side.sidecar.runtime.connections:
+            for connection in side.relayed:
                 for stream in (connection.relay.near, connection.relay.far):
                     assert stream.backlog_bytes <= 2 * 65_536
         writer.transport.abort()

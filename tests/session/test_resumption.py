@@ -27,8 +27,8 @@ async def connected(pair: Pair) -> AsyncIterator[tuple[Stream, Stream]]:
     async with asyncio.timeout(5):
         writer.write(b"ping")
         assert await reader.readexactly(4) == b"ping"
-        (near,) = pair.client.sidecar.runtime.connections
-        (far,) = pair.server.sidecar.runtime.connections
+        (near,) = pair.client.relayed
+        (far,) = pair.server.relayed
         yield near.relay.far, far.relay.near
         writer.write_eof()
         assert await reader.read() == b""

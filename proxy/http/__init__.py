@@ -1,0 +1,1 @@
+"""HTTP on sockets: requests from one side carried to the other, responses back."""

@@ -1,0 +1,364 @@
+"""One request and its response, between the side it came from and the side it goes to.
+
+The near side reads the request and writes the response; the far side does the opposite; neither
+knows which version of HTTP the other speaks. Content is pushed: a side that has enough says so,
+and the exchange holds back the other one until it has room again, so that an exchange keeps no
+more than one read, and with HTTP/2 a stream's window, each way.
+"""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop
+from typing import Final, final
+
+from core.errors import ClosedEarlyError, MeshError
+from proxy.http.answer import answer_for, trailers_for
+from proxy.net.stream import Stream
+from proxy.telemetry.classification import grpc_status_of, is_grpc_type
+from proxy.wire.http_field import Fields, value_of
+from proxy.wire.http_message import HTTP_2, RequestHead, ResponseHead
+
+NO_ERROR: Final = 0
+CANCEL: Final = 8
+"""Error codes of RST_STREAM (RFC 9113 §7)."""
+
+
+class Near:
+    """Where a request came from, and where its response goes."""
+
+    __slots__ = ()
+
+    def send_head(self, head: ResponseHead, *, ended: bool) -> None:
+        """Send a response's head, interim or final; ``ended``: nothing follows."""
+        raise NotImplementedError
+
+    def send_body(self, data: bytes) -> bool:
+        """Send content; False: hold back what follows until ``Exchange.near_has_room``."""
+        raise NotImplementedError
+
+    def send_end(self, trailers: Fields) -> None:
+        """End the response."""
+        raise NotImplementedError
+
+    def cut(self, error: MeshError) -> None:
+        """Break off a response that has begun, so that nobody takes it for a whole one."""
+        raise NotImplementedError
+
+    def hold(self) -> None:
+        """Hold back the request's content."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Let the request's content come again."""
+        raise NotImplementedError
+
+    def switch(self, far: Stream, early: bytes) -> None:
+        """Leave HTTP after the head just sent: from here on bytes go both ways."""
+        raise NotImplementedError
+
+
+class Far:
+    """Where a request goes, and where its response comes from."""
+
+    __slots__ = ()
+
+    def send_body(self, data: bytes) -> bool:
+        """Send content; False: hold back what follows until ``Exchange.far_has_room``."""
+        raise NotImplementedError
+
+    def send_end(self, trailers: Fields) -> None:
+        """End the request."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Nobody waits for the rest of this exchange any more."""
+        raise NotImplementedError
+
+    def hold(self) -> None:
+        """Hold back the response's content."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Let the response's content come again."""
+        raise NotImplementedError
+
+
+class Case:
+    """Who decides about an exchange, changes its heads and counts it; one each exchange."""
+
+    __slots__ = ()
+
+    def on_response(self, head: ResponseHead) -> ResponseHead:
+        """Take note of the final head and return it as the client shall see it."""
+        raise NotImplementedError
+
+    def on_failure(self, exchange: Exchange, error: MeshError, *, reused: bool) -> bool:
+        """Carry a request anew that got no answer; False: it has failed.
+
+        ``reused``: the connection had carried another request before.
+        """
+        raise NotImplementedError
+
+    def on_done(self, exchange: Exchange, error: MeshError | None) -> None:
+        """Count the exchange: it is over."""
+        raise NotImplementedError
+
+
+class Service:
+    """Who takes the requests of one client's connection."""
+
+    __slots__ = ()
+
+    def begin(self, exchange: Exchange) -> None:
+        """Take a request whose head has come; nothing is raised: what fails is answered."""
+        raise NotImplementedError
+
+    def refused(self, code: str) -> None:
+        """Count a message that broke the protocol's rules, by the rule's name."""
+        raise NotImplementedError
+
+
+@final
+class Exchange:
+    """A request on its way and the response to it."""
+
+    __slots__ = (
+        "_far",
+        "_held",
+        "_near",
+        "_trailers",
+        "began",
+        "case",
+        "clock",
+        "closes",
+        "ended_at",
+        "first_at",
+        "grpc_status",
+        "has_gone",
+        "has_sent_body",
+        "head",
+        "informs",
+        "is_grpc",
+        "is_over",
+        "is_reset",
+        "received",
+        "request_ended",
+        "reset_code",
+        "responded",
+        "sent",
+        "status",
+    )
+
+    def __init__(
+        self, head: RequestHead, near: Near, clock: AbstractEventLoop, *, ended: bool
+    ) -> None:
+        self.head = head
+        """As it goes on: whoever takes the exchange may put an edited one here."""
+        self.clock: Final = clock
+        self.began: Final = clock.time()
+        """Seconds of the loop's clock, as all times here."""
+        self.ended_at = self.began
+        """When the request's end came."""
+        self.first_at = -1.0
+        """When the first content of the response came, or its end; below zero: not yet."""
+        self.is_grpc: Final = head.version == HTTP_2 and is_grpc_type(
+            value_of(head.fields, b"content-type")
+        )
+        self.grpc_status: int | None = None
+        self.informs = True
+        """The client is told in words why we answer in the server's place."""
+        self.case: Case | None = None
+        self.request_ended = ended
+        self.responded = False
+        """A final head went to the client."""
+        self.is_over = False
+        self.closes = False
+        """The client's connection should not be used again: what failed may fail again."""
+        self.has_gone = False
+        """Its head has gone to a far side, which may have acted on it."""
+        self.has_sent_body = False
+        """Content has gone to a far side: the request cannot be made anew as it was."""
+        self.status = 0
+        self.reset_code = CANCEL
+        """What RST_STREAM says to the client if it is broken off."""
+        self.is_reset = False
+        """The far side broke it off as a stream, which a client of HTTP/2 is told as it is."""
+        self.received = 0
+        """Octets of the request's content."""
+        self.sent = 0
+        """Octets of the response's content."""
+        self._near: Near | None = near
+        self._far: Far | None = None
+        self._held: list[bytes] = []
+        self._trailers: Fields = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the request is its head."""
+        return self.request_ended and not self._held and not self._trailers
+
+    # From the near side
+
+    def on_request_body(self, data: bytes) -> None:
+        """Pass content on, or keep it until there is somewhere to pass it to."""
+        if self.is_over:
+            return
+        self.received += len(data)
+        far = self._far
+        near = self._near
+        if far is None:
+            self._held.append(data)
+            has_room = False
+        else:
+            self.has_sent_body = True
+            has_room = far.send_body(data)
+        if not has_room and near is not None:
+            near.hold()
+
+    def on_request_end(self, trailers: Fields) -> None:
+        """Pass the request's end on."""
+        self.request_ended = True
+        self.ended_at = self.clock.time()
+        if self.is_over:
+            return
+        if self._far is None:
+            self._trailers = trailers
+        else:
+            self._far.send_end(trailers)
+
+    def near_has_room(self) -> None:
+        """Let the response go on."""
+        if self._far is not None:
+            self._far.release()
+
+    def near_is_full(self) -> None:
+        """Hold the response back."""
+        if self._far is not None:
+            self._far.hold()
+
+    def near_is_gone(self, error: MeshError | None = None) -> None:
+        """Nobody waits for the response any more."""
+        if self.is_over:
+            return
+        self._near = None
+        self._finish(error or ClosedEarlyError("the client went away before the response ended"))
+
+    # From the far side
+
+    def join(self, far: Far) -> None:
+        """Send on what of the content has come already; ``far`` has sent the head."""
+        if self.is_over:
+            far.cancel()
+            return
+        self._far = far
+        self.has_gone = True
+        if self.is_whole:
+            return
+        held, self._held = self._held, []
+        has_room = True
+        for data in held:
+            self.has_sent_body = True
+            has_room = far.send_body(data)
+        if self.request_ended:
+            far.send_end(self._trailers)
+        elif held and has_room and self._near is not None:
+            self._near.release()
+
+    def far_has_room(self) -> None:
+        """Let the request go on."""
+        if self._near is not None:
+            self._near.release()
+
+    def on_response_head(self, head: ResponseHead, *, ended: bool) -> None:
+        """Pass a head on; the final one is the case's to judge."""
+        near = self._near
+        if near is None:
+            return
+        if head.is_final:
+            if self.case is not None:
+                head = self.case.on_response(head)
+            self.responded = True
+            self.status = head.status
+            if self.is_grpc:
+                self.grpc_status = grpc_status_of(value_of(head.fields, b"grpc-status"))
+        near.send_head(head, ended=ended)
+        if ended:
+            self._finish(None)
+
+    def on_response_body(self, data: bytes) -> None:
+        """Pass content on."""
+        if self._near is None:
+            return
+        if not self.sent:
+            self.first_at = self.clock.time()
+        self.sent += len(data)
+        if not self._near.send_body(data) and self._far is not None:
+            self._far.hold()
+
+    def on_response_end(self, trailers: Fields) -> None:
+        """Pass the response's end on: the exchange is over."""
+        if self._near is None:
+            return
+        if trailers and self.is_grpc:
+            self.grpc_status = grpc_status_of(value_of(trailers, b"grpc-status"))
+        self._near.send_end(trailers)
+        self._finish(None)
+
+    def on_switch(self, head: ResponseHead, far: Stream, early: bytes) -> None:
+        """Pass a head on that ends HTTP, and everything behind it as bytes."""
+        near = self._near
+        self._far = None
+        self.on_response_head(head, ended=False)
+        self._finish(None)
+        if near is not None:
+            near.switch(far, early)
+
+    def on_far_failure(self, error: MeshError, *, reused: bool = False) -> None:
+        """The far side could not go on: try anew where that is safe, else answer in its place."""
+        if self.is_over:
+            return
+        self._far = None
+        case = None if self.responded else self.case
+        if case is None or not case.on_failure(self, error, reused=reused):
+            self.fail(error)
+
+    def fail(self, error: MeshError) -> None:
+        """End the exchange for the given reason, with an answer of ours if none has begun."""
+        near = self._near
+        if self.is_over or near is None:
+            return
+        if self.is_reset and self.head.version == HTTP_2:
+            near.cut(error)
+        elif self.responded:
+            if self.is_grpc:
+                near.send_end(trailers_for(error, informs=self.informs))
+            else:
+                near.cut(error)
+        else:
+            answer = answer_for(
+                self.head.version, error, is_grpc=self.is_grpc, informs=self.informs
+            )
+            self.closes = not answer.keep_alive
+            self.responded = True
+            self.status = answer.status
+            near.send_head(answer, ended=True)
+        self._finish(error)
+
+    def answer(self, head: ResponseHead) -> None:
+        """Answer in the server's place, and not because something failed."""
+        if self._near is not None and not self.is_over:
+            self.responded = True
+            self.status = head.status
+            self._near.send_head(head, ended=True)
+            self._finish(None)
+
+    def _finish(self, error: MeshError | None) -> None:
+        self.is_over = True
+        far, self._far = self._far, None
+        if far is not None and (error is not None or not self.request_ended):
+            far.cancel()
+        self._near = None
+        self._held = []
+        case, self.case = self.case, None
+        if case is not None:
+            case.on_done(self, error)

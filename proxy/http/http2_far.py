@@ -1,0 +1,256 @@
+"""A server that speaks HTTP/2: many requests on one connection at a time."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol, final
+
+from core.errors import MeshError, ServerProtocolError, UnreachableError
+from proxy.http.exchange import CANCEL, Exchange, Far
+from proxy.http.http2_link import PING_S, PONG_S, Http2Link
+from proxy.net.poller import Poller
+from proxy.net.stream import Stream
+from proxy.wire.http2_client import Http2Client
+from proxy.wire.http2_event import (
+    ConnectionEnded,
+    DataReceived,
+    GoAwayReceived,
+    ResponseReceived,
+    SettingsChanged,
+    StreamReset,
+    TrailersReceived,
+)
+from proxy.wire.http2_frame import REFUSED_STREAM
+from proxy.wire.http_field import Fields
+from proxy.wire.orig_proto import Http2Head
+
+
+class Http2FarOwner(Protocol):
+    """Who opens streams on the connection."""
+
+    def far_changed(self) -> None:
+        """Take notice that streams may be opened that could not be, or no more."""
+        ...
+
+    def far_closed(self, far: Http2Far, error: Exception | None) -> None:
+        """Take notice that the connection is over."""
+        ...
+
+
+@final
+class Http2Request(Far):
+    """One stream of a connection."""
+
+    __slots__ = ("_credit", "_far", "_is_held", "exchange", "id")
+
+    def __init__(self, far: Http2Far, exchange: Exchange, stream_id: int) -> None:
+        self._far = far
+        self._credit = 0
+        """Octets of content that came while it was held."""
+        self._is_held = False
+        self.exchange = exchange
+        self.id = stream_id
+
+    def send_body(self, data: bytes) -> bool:
+        """Send content, as its windows allow."""
+        far = self._far
+        waiting = far.codec.send_data(self.id, data, ends=False)
+        far.link.cork()
+        return waiting == 0
+
+    def send_end(self, trailers: Fields) -> None:
+        """End the request."""
+        far = self._far
+        far.codec.send_trailers(self.id, trailers)
+        far.link.cork()
+
+    def cancel(self) -> None:
+        """Give the stream up."""
+        far = self._far
+        far.streams.pop(self.id, None)
+        far.codec.reset(self.id, CANCEL)
+        far.link.cork()
+
+    def hold(self) -> None:
+        """Give the server no more credit for this stream."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Give the credit that was kept back."""
+        self._is_held = False
+        if self._credit:
+            self._far.codec.acknowledge(self.id, self._credit)
+            self._credit = 0
+            self._far.link.cork()
+
+    def take(self, event: DataReceived) -> None:
+        """Pass content on, and give credit for it when there is room for more."""
+        if event.data:
+            self.exchange.on_response_body(event.data)
+        if event.credit:
+            if self._is_held:
+                self._credit += event.credit
+            else:
+                self._far.codec.acknowledge(self.id, event.credit)
+
+
+@final
+class Http2Far:
+    """One connection to a server."""
+
+    __slots__ = ("_is_leaving", "_owner", "_poller", "codec", "link", "stream", "streams")
+
+    def __init__(self, poller: Poller, stream: Stream, owner: Http2FarOwner) -> None:
+        self.stream: Final = stream
+        self.codec: Final = Http2Client()
+        self.link: Final = Http2Link(poller, stream, self.codec)
+        self.streams: Final[dict[int, Http2Request]] = {}
+        self._poller = poller
+        self._owner: Http2FarOwner | None = owner
+        self._is_leaving = False
+        stream.set_sink(self)
+        stream.resume()
+        self.link.cork()
+
+    @property
+    def can_open(self) -> bool:
+        """Whether another stream may be opened now."""
+        return not self._is_leaving and not self.stream.closed and self.codec.can_open
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether no stream will be opened on it any more."""
+        return self._is_leaving or self.stream.closed or self.codec.is_leaving
+
+    def open(self, exchange: Exchange, head: Http2Head) -> None:
+        """Open a stream with a request's head and what has come of its content."""
+        never = exchange.head.never_indexed
+        stream_id = self.codec.send_request(
+            head.pseudo, head.fields, ends=exchange.is_whole, never_indexed=never
+        )
+        request = Http2Request(self, exchange, stream_id)
+        self.streams[stream_id] = request
+        self.link.cork()
+        exchange.join(request)
+
+    def leave(self) -> None:
+        """Open no more streams; close when the last one has ended."""
+        self._is_leaving = True
+        self.settle()
+
+    def settle(self) -> None:
+        """Close a connection that nothing more will be asked of."""
+        if self.is_leaving and not self.codec.active and not self.stream.closed:
+            self.link.uncork()
+            self.stream.end()
+            self.stream.close()
+
+    def on_tick(self, now: float) -> None:
+        """Look after streams that do not move and a server that is silent."""
+        events = self.codec.on_time(now)
+        for event in events:
+            if isinstance(event, StreamReset):
+                self._reset(event)
+        if events:
+            self.link.cork()
+        error = self.link.beat(now, PING_S, PONG_S)
+        if error is not None:
+            self.stream.abort(error)
+
+    def on_data(self, data: memoryview) -> None:
+        """Read frames."""
+        now = self._poller.loop.time()
+        self.link.heard = now
+        streams = self.streams
+        for event in self.codec.feed(bytes(data), now):
+            if isinstance(event, ResponseReceived):
+                request = streams.get(event.stream_id)
+                if request is not None:
+                    if event.ended:
+                        del streams[event.stream_id]
+                    request.exchange.on_response_head(event.head, ended=event.ended)
+            elif isinstance(event, DataReceived):
+                request = streams.get(event.stream_id)
+                if request is None:
+                    self.codec.acknowledge(event.stream_id, event.credit)
+                    continue
+                request.take(event)
+                if event.ended:
+                    streams.pop(event.stream_id, None)
+                    request.exchange.on_response_end(())
+            elif isinstance(event, TrailersReceived):
+                request = streams.pop(event.stream_id, None)
+                if request is not None:
+                    request.exchange.on_response_end(event.fields)
+            else:
+                self._take_rare(event)
+        for stream_id in self.codec.drained():
+            request = streams.get(stream_id)
+            if request is not None:
+                request.exchange.far_has_room()
+        self.link.cork()
+        self.settle()
+
+    def _take_rare(self, event: object) -> None:
+        if isinstance(event, StreamReset):
+            self._reset(event)
+        elif isinstance(event, SettingsChanged | GoAwayReceived):
+            self._changed()
+        elif isinstance(event, ConnectionEnded):
+            self.link.uncork()
+            self.stream.abort(
+                ServerProtocolError(
+                    f"the server broke a rule of HTTP/2: {event.reason}", code="http2-broken"
+                )
+            )
+
+    def _reset(self, event: StreamReset) -> None:
+        request = self.streams.pop(event.stream_id, None)
+        if request is None:
+            return
+        exchange = request.exchange
+        exchange.reset_code = event.error
+        error: MeshError
+        if event.reason:
+            error = ServerProtocolError(
+                f"the server broke a rule of HTTP/2: {event.reason}", code="http2-broken"
+            )
+        elif event.error == REFUSED_STREAM:
+            exchange.is_reset = True
+            error = UnreachableError("the server refused the stream", code="http2-refused")
+        else:
+            exchange.is_reset = True
+            error = UnreachableError(
+                f"the server reset the stream with error {event.error}", code="http2-reset"
+            )
+        exchange.on_far_failure(error)
+
+    def _changed(self) -> None:
+        if self._owner is not None:
+            self._owner.far_changed()
+
+    def on_end(self) -> None:
+        """Without the server's half nothing more will be answered."""
+        self.stream.abort(UnreachableError("the server ended the connection", code="far-closed"))
+
+    def on_drained(self) -> None:
+        """Send what had to wait."""
+        self.link.uncork()
+        for stream_id in self.codec.drained():
+            request = self.streams.get(stream_id)
+            if request is not None:
+                request.exchange.far_has_room()
+
+    def on_closed(self, error: Exception | None) -> None:
+        """Take the exchanges along."""
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.far_closed(self, error)
+        if isinstance(error, MeshError):
+            why = error
+        else:
+            reason = f"the server's connection was lost: {error or 'closed'}"
+            why = UnreachableError(reason, code="far-closed")
+        streams = list(self.streams.values())
+        self.streams.clear()
+        for request in streams:
+            request.exchange.on_far_failure(why)

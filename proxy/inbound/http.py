@@ -1,0 +1,274 @@
+"""Requests towards the workload: each is decided, told who calls, carried to the application."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, final
+
+from core.errors import MeshError, RefusedError
+from core.watch import Watch
+from discovery.model import Address, Labels
+from policy.decide import decide_request, reads_headers
+from policy.limit import RateState, decide_rate
+from policy.match import Request
+from policy.model import Client, Permit, RateLimit, Refusal, ServerPolicy
+from proxy.http.exchange import Case, Exchange, Service
+from proxy.http.pool import Http1Pool, Http2Pool, Pool
+from proxy.net.connection import Tally, error_name
+from proxy.net.inbox import Inbox
+from proxy.net.stream import Stream
+from proxy.runtime import Runtime
+from proxy.telemetry.http import InboundClient, InboundCounts
+from proxy.telemetry.transport import Cache, SideSlots
+from proxy.wire.http_field import Field, without_fields
+from proxy.wire.http_message import HTTP_2, RequestHead, ResponseHead
+from proxy.wire.orig_proto import mark_of
+
+CLIENT_ID: Final = b"l5d-client-id"
+_CLIENT_ID_ONLY: Final = frozenset((CLIENT_ID,))
+REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
+"""Methods that ask for nothing to be done (RFC 9110 §9.2.1)."""
+
+
+@final
+class AppPools:
+    """The connections to the application, by its address and what it is spoken to in."""
+
+    def __init__(self, runtime: Runtime, labels: Labels) -> None:
+        self._runtime = runtime
+        self._labels = labels
+        self._slots: SideSlots | None = None
+        self._pools: dict[tuple[Address, bool], Pool] = {}
+        self._targets: dict[Pool, Address] = {}
+        self._tallies: dict[Stream, Tally] = {}
+        runtime.ticker.add(self)
+        runtime.on_end.append(self._close)
+
+    def _close(self) -> None:
+        for stream in tuple(self._tallies):
+            stream.abort()
+
+    def of(self, target: Address, *, is_http2: bool) -> Pool:
+        """Return the pool for an application's port."""
+        pool = self._pools.get((target, is_http2))
+        if pool is None:
+            poller = self._runtime.poller
+            pool = Http2Pool(poller, self) if is_http2 else Http1Pool(poller, self)
+            self._pools[target, is_http2] = pool
+            self._targets[pool] = target
+        return pool
+
+    def dial(self, pool: Pool) -> None:
+        """Connect to the application."""
+        self._runtime.spawn(self._dial(pool))
+
+    async def _dial(self, pool: Pool) -> None:
+        runtime = self._runtime
+        try:
+            sock = await runtime.connector.connect(
+                runtime.app(self._targets[pool]), runtime.limits.inbound_connect_s
+            )
+        except MeshError as error:
+            pool.dial_failed(error)
+            return
+        pool.dialled(Stream(runtime.poller, sock, Inbox(runtime.loop)))
+
+    def far_opened(self, pool: Pool, stream: Stream) -> None:
+        """Count a connection."""
+        if self._slots is None:
+            self._slots = SideSlots(self._runtime.metrics, self._labels)
+        self._tallies[stream] = Tally(stream, self._slots)
+
+    def far_closed(self, pool: Pool, stream: Stream, error: Exception | None) -> None:
+        """Count its end."""
+        self._ended(stream, error)
+
+    def _ended(self, stream: Stream, error: Exception | None) -> None:
+        tally = self._tallies.pop(stream, None)
+        if tally is not None:
+            tally.close(error_name(error))
+
+    def on_tick(self, now: float) -> None:
+        """Look after the pools, and count the ends of connections that had left HTTP."""
+        for key, pool in list(self._pools.items()):
+            pool.on_tick(now)
+            if pool.is_idle:
+                del self._pools[key]
+                del self._targets[pool]
+        for stream in [each for each in self._tallies if each.closed]:
+            self._ended(stream, None)
+
+    def count(self) -> None:
+        """Bring the byte counters up to now."""
+        for tally in self._tallies.values():
+            tally.count()
+
+
+@final
+class InboundCase(Case):
+    """One request that was let in."""
+
+    __slots__ = ("_counts", "_is_repeated", "_pool", "_service")
+
+    def __init__(self, service: InboundRequests, pool: Pool, counts: InboundCounts) -> None:
+        self._service = service
+        self._pool = pool
+        self._counts = counts
+        self._is_repeated = False
+
+    def on_response(self, head: ResponseHead) -> ResponseHead:
+        """Pass the application's head on as it is."""
+        return head
+
+    def on_failure(self, exchange: Exchange, error: MeshError, *, reused: bool) -> bool:
+        """Repeat what met a connection that had died while it was idle."""
+        if not reused or self._is_repeated or not exchange.is_whole:
+            return False
+        if exchange.head.method not in REPEATABLE:
+            return False
+        self._is_repeated = True
+        self._pool.carry(exchange)
+        return True
+
+    def on_done(self, exchange: Exchange, error: MeshError | None) -> None:
+        """Count it."""
+        code = "" if error is None else error.code
+        now = exchange.clock.time()
+        first = exchange.first_at if exchange.first_at >= 0 else now
+        self._counts.response(
+            (exchange.status, exchange.grpc_status, code),
+            first - exchange.began,
+            now - exchange.began,
+            now - exchange.ended_at,
+        )
+        if error is not None:
+            self._service.failed(error)
+
+
+@final
+class InboundRequests(Service):
+    """The requests of one client's connection."""
+
+    __slots__ = (
+        "_app",
+        "_client",
+        "_counts",
+        "_identity",
+        "_limit",
+        "_log",
+        "_policy",
+        "_pools",
+        "_port",
+        "_read_for",
+        "_reads_headers",
+        "_target",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        policy: Watch[ServerPolicy],
+        client: Client,
+        target: Address,
+        pools: AppPools,
+        counts: InboundClient,
+        limits: RateLimits,
+    ) -> None:
+        self._log = runtime.log
+        self._policy = policy
+        self._client = client
+        self._target = target
+        self._pools = pools
+        self._counts = counts
+        self._limit = limits
+        self._identity: Field | None = None
+        if client.identity is not None:
+            self._identity = (CLIENT_ID, client.identity.name.encode("ascii"))
+        self._read_for: ServerPolicy | None = None
+        self._reads_headers = False
+
+    def begin(self, exchange: Exchange) -> None:
+        """Decide about a request, and carry it to the application or refuse it."""
+        head = exchange.head
+        exchange.informs = self._identity is not None
+        policy = self._policy.current
+        verdict = decide_request(policy, self._client, self._as_matched(policy, head))
+        if isinstance(verdict, Permit) and policy.rate_limit is not None:
+            state = self._limit.of(policy.rate_limit)
+            verdict = decide_rate(state, verdict, self._client.identity, exchange.began)
+        if isinstance(verdict, Refusal):
+            self._refuse(exchange, verdict)
+            return
+        counts = self._counts.permitted(verdict, is_grpc=exchange.is_grpc)
+        counts.request()
+        is_http2 = head.version == HTTP_2 and mark_of(head) is None
+        pool = self._pools.of(self._target, is_http2=is_http2)
+        exchange.case = InboundCase(self, pool, counts)
+        fields = without_fields(head.fields, _CLIENT_ID_ONLY)
+        if self._identity is not None:
+            fields = (*fields, self._identity)
+        if fields is not head.fields:
+            exchange.head = replace(head, fields=fields)
+        pool.carry(exchange)
+
+    def _as_matched(self, policy: ServerPolicy, head: RequestHead) -> Request:
+        """Return what the routes look at; fields only where one of them does."""
+        if policy is not self._read_for:
+            self._read_for = policy
+            self._reads_headers = reads_headers(policy)
+        path, _, query = head.path.decode("latin-1").partition("?")
+        return Request(
+            head.method.decode("ascii"),
+            path,
+            head.authority.decode("ascii"),
+            query,
+            head.fields if self._reads_headers else (),
+        )
+
+    def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
+        self._counts.refused(refusal)
+        client = self._client
+        self._log.info(
+            "request denied",
+            direction="inbound",
+            code=refusal.code,
+            client_ip=client.ip,
+            client_identity=str(client.identity or ""),
+            tls=client.tls.value,
+            target=str(self._target),
+            method=exchange.head.method.decode("ascii"),
+            path=exchange.head.path.decode("latin-1")[:200],
+            server=str(refusal.server),
+            route=str(refusal.route or ""),
+            reason=refusal.reason,
+            hint=refusal.hint,
+            tried=[f"{each.authorization}: {each.failed}" for each in refusal.attempts],
+        )
+        exchange.fail(RefusedError(refusal.reason, code=refusal.code))
+
+    def refused(self, code: str) -> None:
+        """Count a message that breaks the protocol's rules."""
+        self._counts.failed(code, self._policy.current.metadata)
+
+    def failed(self, error: MeshError) -> None:
+        """Count and tell a request that was let in and could not be answered."""
+        self._counts.failed(error.code, self._policy.current.metadata)
+        self._log.debug(
+            "request failed",
+            direction="inbound",
+            code=error.code,
+            target=str(self._target),
+            reason=str(error),
+        )
+
+
+@final
+class RateLimits:
+    """How much of each rate limit is used; one limit is shared by all connections to its port."""
+
+    def __init__(self) -> None:
+        self._states: Cache[RateLimit, RateState] = Cache()
+
+    def of(self, limit: RateLimit) -> RateState:
+        """Return the state of a limit, full when it is new."""
+        return self._states.get(limit) or self._states.put(limit, RateState(limit))

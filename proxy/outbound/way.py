@@ -1,0 +1,195 @@
+"""The ways to the endpoints of one destination: their connections, kept while they are wanted.
+
+A way is an endpoint and the pools of connections to it, HTTP/2 between sidecars, HTTP/1 where
+that cannot be. Ways live as long as their endpoint is among those of its destination; what they
+carry then comes to its end, and they with it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from core.errors import MeshError
+from discovery.model import Endpoint, Hint, Labels, Target
+from proxy.http.pool import Http1Pool, Http2Pool, Pool
+from proxy.net.connection import Tally, error_name
+from proxy.net.stream import Stream
+from proxy.outbound.dial import dial, plaintext_reason
+from proxy.runtime import Runtime
+from proxy.telemetry.http import EndpointCounts, OutboundHttp
+from proxy.telemetry.metric import dst_labels, target_labels
+from proxy.telemetry.transport import SideSlots
+from proxy.wire.http_message import HTTP_2, RequestHead
+from proxy.wire.orig_proto import can_ride
+from proxy.wire.transport_header import SessionProtocol
+
+UNUSED_S: Final = 60.0
+"""How long the way to an endpoint is kept that nobody asks for."""
+
+
+@final
+class Way:
+    """One endpoint and the connections to it."""
+
+    __slots__ = (
+        *("_can_ride", "_http1", "_http2", "_runtime", "_slots", "_tallies"),
+        *("counts", "endpoint", "is_wanted", "used_at"),
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        telemetry: OutboundHttp,
+        endpoint: Endpoint,
+        target: Target | None,
+        labels: Labels,
+    ) -> None:
+        self.endpoint: Final = endpoint
+        self.is_wanted = True
+        """Its endpoint is one of its destination's."""
+        self.used_at = 0.0
+        self._runtime = runtime
+        reason = plaintext_reason(endpoint, runtime.own_ips)
+        self._can_ride = endpoint.hint is Hint.H2 and not reason
+        self._http1: Pool | None = None
+        self._http2: Pool | None = None
+        self._tallies: dict[Stream, Tally] = {}
+        server = None if reason else endpoint.identity
+        self.counts: EndpointCounts = telemetry.endpoint(
+            endpoint,
+            authority=str(target or ""),
+            server=server,
+            no_tls_reason=reason,
+            labels=labels,
+        )
+        tls: Labels = (("tls", "no_identity"), ("no_tls_reason", reason))
+        if server is not None:
+            tls = (("tls", "true"), ("server_id", server.name))
+        authority = () if target is None else (("authority", str(target)),)
+        self._slots = SideSlots(
+            runtime.metrics,
+            (
+                *(("direction", "outbound"), ("peer", "dst"), *authority),
+                *(*target_labels(endpoint.address), *tls),
+                *dst_labels(labels, endpoint.labels),
+            ),
+            dict(endpoint.labels).get("zone_locality", "unknown"),
+        )
+
+    def pool(self, head: RequestHead) -> Pool:
+        """Return the connections that carry a request like this one."""
+        if head.version == HTTP_2 or (self._can_ride and can_ride(head)):
+            if self._http2 is None:
+                self._http2 = Http2Pool(self._runtime.poller, self)
+            return self._http2
+        if self._http1 is None:
+            self._http1 = Http1Pool(self._runtime.poller, self)
+        return self._http1
+
+    def dial(self, pool: Pool) -> None:
+        """Connect to the endpoint."""
+        self._runtime.spawn(self._dial(pool))
+
+    async def _dial(self, pool: Pool) -> None:
+        session: SessionProtocol | None = None
+        if self.endpoint.hint is not Hint.OPAQUE:
+            is_http2 = pool is self._http2
+            session = SessionProtocol.HTTP2 if is_http2 else SessionProtocol.HTTP1
+        try:
+            dialled = await dial(self._runtime, self.endpoint, session)
+        except MeshError as error:
+            self._runtime.log.info(
+                "connect failed",
+                direction="outbound",
+                code=error.code,
+                endpoint=str(self.endpoint.address),
+                reason=str(error),
+            )
+            pool.dial_failed(error)
+            return
+        pool.dialled(dialled.stream)
+
+    def far_opened(self, pool: Pool, stream: Stream) -> None:
+        """Count a connection."""
+        del pool
+        self._tallies[stream] = Tally(stream, self._slots)
+
+    def far_closed(self, pool: Pool, stream: Stream, error: Exception | None) -> None:
+        """Count its end."""
+        del pool
+        self._ended(stream, error)
+
+    def _ended(self, stream: Stream, error: Exception | None) -> None:
+        tally = self._tallies.pop(stream, None)
+        if tally is not None:
+            tally.close(error_name(error))
+
+    def on_tick(self, now: float) -> None:
+        """Look after the connections, and count the ends of those that had left HTTP."""
+        for pool in (self._http1, self._http2):
+            if pool is not None:
+                pool.on_tick(now)
+        for stream in [each for each in self._tallies if each.closed]:
+            self._ended(stream, None)
+        for tally in self._tallies.values():
+            tally.count()
+
+    def retire(self) -> None:
+        """Let the connections end with what they carry."""
+        self.is_wanted = False
+        for pool in (self._http1, self._http2):
+            if pool is not None:
+                pool.retire()
+
+    def close(self) -> None:
+        """Close every connection now."""
+        for stream in tuple(self._tallies):
+            stream.abort()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is open or on its way."""
+        return not self._tallies and all(
+            pool is None or pool.is_idle for pool in (self._http1, self._http2)
+        )
+
+
+@final
+class Ways:
+    """Every way of one sidecar."""
+
+    def __init__(self, runtime: Runtime, telemetry: OutboundHttp) -> None:
+        self._runtime = runtime
+        self._telemetry = telemetry
+        self._ways: dict[tuple[Endpoint, Target | None, Labels], Way] = {}
+        self._retired: list[Way] = []
+        runtime.ticker.add(self)
+        runtime.on_end.append(self._close)
+
+    def _close(self) -> None:
+        for way in (*self._ways.values(), *self._retired):
+            way.close()
+
+    def to(self, endpoint: Endpoint, target: Target | None, labels: Labels) -> Way:
+        """Return the way to an endpoint of ``target``, whose endpoints share ``labels``."""
+        key = (endpoint, target, labels)
+        way = self._ways.get(key)
+        if way is None:
+            way = self._ways[key] = Way(self._runtime, self._telemetry, endpoint, target, labels)
+            way.used_at = self._runtime.loop.time()
+        return way
+
+    def on_tick(self, now: float) -> None:
+        """Look after all connections; let go of ways that nobody wants any more."""
+        for key, way in list(self._ways.items()):
+            way.on_tick(now)
+            if way.is_idle and now - way.used_at >= UNUSED_S:
+                way.is_wanted = False
+                del self._ways[key]
+            elif not way.is_wanted:
+                del self._ways[key]
+                if not way.is_idle:
+                    self._retired.append(way)
+        for way in self._retired:
+            way.on_tick(now)
+        self._retired = [way for way in self._retired if not way.is_idle]

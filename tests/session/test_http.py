@@ -1,0 +1,25 @@
+"""HTTP through two real sidecars over mutual TLS."""
+
+from __future__ import annotations
+
+import pytest
+
+from identity.generation import Generation
+from tests.session.apps import exchange, serve
+from tests.session.http_apps import hello
+from tests.sidecars import run_pair
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "redirected"])
+async def test_a_request_is_carried_and_answered(
+    web: Generation, api: Generation, direct: bool
+) -> None:
+    """The application sees the request, and who called."""
+    async with serve(hello) as app, run_pair(web, api, app, direct=direct) as pair:
+        got = await exchange(pair.entry, b"GET /a?b=c HTTP/1.1\r\nHost: api.shop\r\nX-A: b\r\n\r\n")
+        head, _, body = got.partition(b"\r\n\r\n")
+        print(got.decode())
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert body.startswith(b"GET /a?b=c HTTP/1.1\r\n")
+        assert b"host: api.shop" in body
+        assert b"l5d-client-id: " + web.identity.name.encode() in body
