@@ -264,6 +264,10 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "resource": Outcome(500, 13, TcpAction.CLOSE, close=True),
     "draining": Outcome(503, 14, TcpAction.CLOSE, close=True),
     "overload": Outcome(503, 14, TcpAction.CLOSE, close=True),
+    "request-timeout": Outcome(504, 4, TcpAction.RESET, close=False),
+    "response-timeout": Outcome(504, 4, TcpAction.RESET, close=False),
+    "idle-timeout": Outcome(504, 4, TcpAction.RESET, close=False),
+    "try-timeout": Outcome(504, 4, TcpAction.RESET, close=False),
     "failfast": Outcome(504, 4, TcpAction.RESET, close=False),
     "loadshed": Outcome(503, 14, TcpAction.RESET, close=False),
 }

@@ -3,9 +3,9 @@
 Peak-EWMA as linkerd2-proxy balances by it (tower's ``load::PeakEwma``): a latency above the
 estimate counts at once and in full, one below it by its age, and without samples the estimate
 falls towards nothing, so that an endpoint once slow is tried again. Two rules are ours. A failure
-never makes an endpoint look faster than it did. And where answers are awaited, the time since an
-endpoint last gave one counts as its latency, so that one which has fallen silent is left alone
-before its requests time out.
+never makes an endpoint look faster than it did. And where answers are awaited, the time that an
+endpoint has given none counts as its latency, so that one which has fallen silent is left alone
+before its requests time out: for a while, for what is awaited may be a stream with nothing to say.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Final, final
 
 MIN_SEED_S: Final = 0.001
 """The least latency that an endpoint nobody has asked yet is credited with."""
+PATIENCE_S: Final = 10.0
+"""How long silence counts; then one more request is let find out, and it counts anew."""
 
 
 @final
@@ -30,7 +32,7 @@ class Load:
         "_penalty",
         "_penalty_at",
         "_penalty_decay_s",
-        "_quiet_since",
+        "_silent_since",
         "pending",
     )
 
@@ -59,13 +61,16 @@ class Load:
         self._penalty_at = now
         self._penalty_decay_s = max(penalty_decay_s, 0.001)
         self._is_awaited = is_awaited
-        self._quiet_since = now
+        self._silent_since = -1.0
+        """Since when something is asked of it and nothing was answered; below 0: it is not so."""
 
     def latency_s(self, now: float) -> float:
         """Return the latency to expect, in seconds."""
         value = _decayed(self._estimate, now - self._at, self._decay_s)
-        if self._is_awaited and self.pending > 0:
-            value = max(value, now - self._quiet_since)
+        if self._silent_since >= 0.0:
+            silence = now - self._silent_since
+            if value < silence <= PATIENCE_S:
+                value = silence
         if self._penalty > 0.0:
             elapsed = now - self._penalty_at
             value = max(value, _decayed(self._penalty, elapsed, self._penalty_decay_s))
@@ -77,18 +82,20 @@ class Load:
 
     def begin(self, now: float) -> None:
         """Count one more that is pending."""
-        if self.pending == 0:
-            self._quiet_since = now
+        if self._is_awaited and (self._silent_since < 0.0 or now - self._silent_since > PATIENCE_S):
+            self._silent_since = now
         self.pending += 1
 
     def end(self) -> None:
         """Count one less."""
         if self.pending > 0:
             self.pending -= 1
+        if self.pending == 0:
+            self._silent_since = -1.0
 
     def answered(self, now: float, seconds: float) -> None:
         """Take in that something was answered after ``seconds``."""
-        self._quiet_since = now
+        self._silent_since = -1.0
         elapsed = now - self._at
         if elapsed > 0.0:
             kept = exp(-elapsed / self._decay_s)
@@ -99,7 +106,7 @@ class Load:
 
     def failed(self, now: float, seconds: float) -> None:
         """Take in that something failed after ``seconds``: the estimate does not fall by it."""
-        self._quiet_since = now
+        self._silent_since = -1.0
         self._estimate = max(self._estimate, seconds)
         self._at = max(self._at, now)
 

@@ -25,7 +25,7 @@ SAFE_RETRIES: Final = 1
 """How often a request that is safe is made again without a policy that says so."""
 MAX_HINT_S: Final = 1.0
 """The longest that a client is kept waiting because a server asked for a pause."""
-SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 _UNAVAILABLE: Final = 14
 
 
@@ -99,9 +99,19 @@ class Retrying:
     __slots__ = ("_budget", "_is_safe", "_is_safe_on", "_max_body", "_retry", "connects", "retries")
 
     def __init__(
-        self, method: str, retry: Retry | None, budget: Budget, *, is_safe_on: bool = True
+        self,
+        method: bytes,
+        retry: Retry | None,
+        budget: Budget,
+        now: float,
+        *,
+        is_safe_on: bool = True,
     ) -> None:
-        """Begin with the first attempt; ``is_safe_on``: what is safe is retried by default."""
+        """Begin with the first attempt, which pays into the budget.
+
+        ``is_safe_on``: what is safe is retried without a policy.
+        """
+        budget.deposit(now)
         self.connects = 0
         """Other endpoints dialled because one could not be reached."""
         self.retries = 0

@@ -10,22 +10,49 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, final
 
+from core.errors import UnreachableError
 from policy.model import Timeouts
 
 NEVER: Final = float("inf")
 
 
 class Expired(Enum):
-    """Which deadline has passed."""
+    """Which deadline has passed, by the error's code."""
 
-    REQUEST = "request"
+    REQUEST = "request-timeout"
     """504 before the response's head, a reset after it; never tried again."""
-    RESPONSE = "response"
+    RESPONSE = "response-timeout"
     """The same."""
-    IDLE = "idle"
+    IDLE = "idle-timeout"
     """A reset."""
-    TRY = "try"
+    TRY = "try-timeout"
     """The attempt has failed, the request may be tried again."""
+
+
+_WORDS: Final = {
+    Expired.REQUEST: (
+        "the request and its response were not over in time",
+        "timeout.linkerd.io/request sets the limit",
+    ),
+    Expired.RESPONSE: (
+        "the response was not over in time after the request was",
+        "timeout.linkerd.io/response sets the limit",
+    ),
+    Expired.IDLE: (
+        "nothing came in either direction for too long",
+        "timeout.linkerd.io/idle sets the limit",
+    ),
+    Expired.TRY: (
+        "no response began in the time that an attempt has",
+        "retry.linkerd.io/timeout sets the limit",
+    ),
+}
+
+
+def expired_error(expired: Expired) -> UnreachableError:
+    """Return what is said of a request whose deadline has passed."""
+    words, hint = _WORDS[expired]
+    return UnreachableError(words, hint=hint, code=expired.value)
 
 
 @final

@@ -54,7 +54,11 @@ _ERRORS: Final = {
     "loadshed": "LOAD_SHED",
     "no-endpoints": "FAIL_FAST",
     "overload": "LOAD_SHED",
+    "idle-timeout": "IDLE_TIMEOUT",
+    "request-timeout": "REQUEST_TIMEOUT",
+    "response-timeout": "RESPONSE_STREAM_TIMEOUT",
     "truncated": "IO",
+    "try-timeout": "RESPONSE_HEADERS_TIMEOUT",
     "unreachable": "IO",
 }
 """Our codes as Linkerd's route families name them; HTTP/2's are RESET, any other UNKNOWN."""

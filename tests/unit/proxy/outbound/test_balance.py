@@ -64,14 +64,27 @@ def test_one_of_three_at_ten_times_the_latency_gets_less_than_a_tenth(
 
 
 def test_an_endpoint_that_falls_silent_is_left_alone_before_anything_times_out() -> None:
-    """It takes the requests and never answers: of 20,000 it gets a handful more."""
+    """It takes the requests and never answers: of 20,000 it gets a handful each ten seconds."""
     trio = balancer(*map(endpoint, range(3)))
     simulation = Simulation(trio, lambda *_: 0.005)
     simulation.run(5_000, rate=500)
     simulation.got.clear()
     simulation.latency = lambda number, _: float("inf") if number == 1 else 0.005
     simulation.run(20_000, rate=500)
-    assert simulation.got[1] <= 20
+    assert simulation.got[1] <= 40
+
+
+def test_an_endpoint_with_a_silent_stream_gets_its_share_of_everything_else() -> None:
+    """Soon after its silence began, and from then on."""
+    trio = balancer(*map(endpoint, range(3)))
+    simulation = Simulation(trio, lambda *_: 0.005)
+    quiet = must(trio.pick(0.0))
+    number = int(quiet.endpoint.address.ip.rpartition(".")[2])
+    simulation.now = 9.0
+    simulation.run(5_000, rate=500)
+    simulation.got.clear()
+    simulation.run(20_000, rate=500)
+    assert simulation.share(number) > 0.2
 
 
 def test_an_endpoint_that_recovers_gets_its_share_again() -> None:

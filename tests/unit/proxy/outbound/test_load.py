@@ -69,6 +69,16 @@ def test_an_endpoint_that_has_fallen_silent_is_as_slow_as_its_silence() -> None:
     assert waiting.latency_s(200.0) < 0.03
 
 
+def test_silence_counts_for_ten_seconds_and_then_anew_from_the_next_request() -> None:
+    """It may be a stream with nothing to say: the endpoint must not be left alone for ever."""
+    load = Load(0.0)
+    load.begin(100.0)
+    assert load.latency_s(110.0) == 10.0
+    assert load.latency_s(110.001) < 0.03
+    load.begin(111.0)
+    assert load.latency_s(111.5) == 0.5
+
+
 def test_a_failure_counts_when_it_is_slow_and_never_flatters() -> None:
     """An endpoint that fails at once would else attract everything."""
     load = Load(0.0)

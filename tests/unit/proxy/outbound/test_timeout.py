@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from core.errors import outcome_of
 from policy.model import Timeouts
-from proxy.outbound.timeout import NEVER, Deadlines, Expired
+from proxy.outbound.timeout import NEVER, Deadlines, Expired, expired_error
 
 
 def test_without_timeouts_nothing_ever_expires() -> None:
@@ -75,3 +76,12 @@ def test_frames_keep_a_stream_from_being_idle() -> None:
         deadlines.moved(tenth / 10)
     assert deadlines.expired(5.8) is None
     assert deadlines.expired(5.9) is Expired.IDLE
+
+
+@pytest.mark.parametrize("expired", Expired)
+def test_each_has_its_code_and_is_a_504(expired: Expired) -> None:
+    """Which tells the annotation that set the limit."""
+    error = expired_error(expired)
+    assert error.code == expired.value
+    assert (outcome_of(error).http, outcome_of(error).grpc) == (504, 4)
+    assert ".linkerd.io/" in error.hint
