@@ -25,7 +25,7 @@ from control.launch import prepare_material
 from core.clock import Clock, SystemClock
 from core.errors import ConfigError
 from discovery.model import Labels
-from identity.anchors import Anchors, load_anchors
+from identity.anchors import Anchors, load_anchors, parse_roots
 from identity.material import Material
 from identity.name import Identity, parse_identity
 from proxy.app import Providers, Sidecar
@@ -168,10 +168,11 @@ def _identity_source(
 ) -> tuple[IdentityProvider, list[Service]]:
     """Return where generations come from, and what has to run for that."""
     directory = config.identity_dir
+    given = _given_anchors(config, trust_domain)
 
     def anchors(before: Anchors | None) -> Anchors:
         named = dict(control.anchor_files.current)
-        return load_anchors(Material(directory).anchors, trust_domain, before, named)
+        return load_anchors(Material(directory).anchors, trust_domain, before or given, named)
 
     def say(level: str, message: str) -> None:
         (log.warning if level == "warn" else log.info)("identity", message=message)
@@ -218,6 +219,14 @@ def _identity_source(
     )
     control.anchor_files.subscribe(lambda _: renewal.look())
     return renewal, [("identity", renewal.run)]
+
+
+def _given_anchors(config: Config, trust_domain: str) -> Anchors | None:
+    """Return the roots that the environment has, in force until there is a file; None: none."""
+    if not config.trust_anchors:
+        return None
+    roots = parse_roots(config.trust_anchors.encode(), "the environment").roots
+    return Anchors(trust_domain.lower(), {trust_domain.lower(): roots})
 
 
 def _obey(sidecar: Sidecar, log: Logger) -> None:

@@ -146,6 +146,7 @@ def _environment(settings: Settings, options: Options) -> list[Json]:
         values["PILLION_ADMIN_LISTEN_ADDR"] = f"[::]:{settings.admin_port}"
     values["PILLION_SHUTDOWN_GRACE_PERIOD"] = settings.grace
     optional = {
+        "PILLION_IDENTITY_TRUST_ANCHORS": options.trust_anchors,
         "PILLION_CAPTURE": "explicit" if settings.is_explicit else "",
         "PILLION_APP_PORTS": settings.app_ports if settings.is_explicit else "",
         "PILLION_MESH_ONLY_INBOUND": "true" if settings.mesh_only_inbound else "",

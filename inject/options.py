@@ -26,6 +26,8 @@ class Options:
     pull_policy: str = "IfNotPresent"
     control_namespace: str = CONTROL_NAMESPACE
     trust_domain: str = TRUST_DOMAIN
+    trust_anchors: str = ""
+    """PEM: roots for as long as the ConfigMap of anchors is not there; empty: it has to be."""
     controller: str = ""
     """The controller's address; empty: control is embedded, from a mounted ConfigMap."""
     mesh_config_map: str = MESH_CONFIG_MAP

@@ -65,7 +65,7 @@ def sidecar_mounts(settings: Settings, options: Options) -> tuple[Mount, ...]:
             ),
             Mount(
                 ANCHORS_CONFIG_MAP,
-                {"configMap": {"name": ANCHORS_CONFIG_MAP, "items": anchors}},
+                {"configMap": {**_anchors(options), "items": anchors}},
                 f"{ISSUED_IDENTITY}/anchors",
             ),
             Mount(TOKEN_NAME, {"projected": _token()}, TOKENS),
@@ -74,6 +74,12 @@ def sidecar_mounts(settings: Settings, options: Options) -> tuple[Mount, ...]:
         Mount("pillion-mesh", {"configMap": {"name": settings.mesh_config_map}}, MESH),
         Mount("pillion-identity", {"projected": _identity(settings, options)}, IDENTITY),
     )
+
+
+def _anchors(options: Options) -> dict[str, Json]:
+    """Return the ConfigMap of anchors, which a pod may do without where it is given others."""
+    named: dict[str, Json] = {"name": ANCHORS_CONFIG_MAP}
+    return {**named, "optional": True} if options.trust_anchors else named
 
 
 def _token() -> dict[str, Json]:
@@ -92,6 +98,6 @@ def _identity(settings: Settings, options: Options) -> dict[str, Json]:
         "defaultMode": _PRIVATE,
         "sources": [
             {"secret": {"name": settings.identity_secret, "items": leaf}},
-            {"configMap": {"name": ANCHORS_CONFIG_MAP, "items": anchors}},
+            {"configMap": {**_anchors(options), "items": anchors}},
         ],
     }

@@ -24,6 +24,7 @@ from proxy.setting import (
     IPS,
     LEVEL,
     PATH,
+    ROOTS,
     SELECTOR,
     SERVER_NAME,
     SUFFIXES,
@@ -84,6 +85,14 @@ IDENTITY_DIR: Final = Setting(
     required=True,
     aliases=("IDENTITY_DIR",),
     reason="Where key, CSR and `anchors/<trust-domain>.pem` are.",
+)
+IDENTITY_TRUST_ANCHORS: Final = Setting(
+    name="IDENTITY_TRUST_ANCHORS",
+    form=ROOTS,
+    default="",
+    aliases=("IDENTITY_TRUST_ANCHORS",),
+    reason="Roots of our own trust domain, for as long as `anchors/` has no file of them: the "
+    "file rotates, this cannot.",
 )
 IDENTITY_SOCKET: Final = Setting(
     name="IDENTITY_SOCKET",
@@ -292,7 +301,6 @@ _SERVICE_LINK: Final = re.compile(
 ELSEWHERE: Final[Mapping[str, str]] = {
     "DESTINATION_CONTEXT": "PILLION_POD says whose sidecar this is",
     "DESTINATION_SVC_ADDR": "PILLION_MESH_DIR, a directory, as long as there is no controller",
-    "IDENTITY_TRUST_ANCHORS": "anchors are files below PILLION_IDENTITY_DIR, so that they rotate",
     "INBOUND_DEFAULT_POLICY": "defaultInboundPolicy of the ConfigMap linkerd/pillion-config, or "
     "the annotation config.linkerd.io/default-inbound-policy",
     "INBOUND_PORTS": "the container ports of the Pod's manifest",
@@ -317,6 +325,8 @@ class Config:
     controller: str
     """Empty: the mesh directory controls us."""
     identity_dir: Path
+    trust_anchors: str
+    """PEM; empty: anchors are files alone."""
     identity_socket: Path | None
     identity_token_file: Path | None
     identity_name: str
@@ -436,6 +446,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
         mesh_dir=read.value(MESH_DIR) or Path(),
         controller=read.value(CONTROLLER_ADDR) or "",
         identity_dir=read.value(IDENTITY_DIR) or Path(),
+        trust_anchors=read.value(IDENTITY_TRUST_ANCHORS) or "",
         identity_socket=read.value(IDENTITY_SOCKET),
         identity_token_file=read.value(IDENTITY_TOKEN_FILE),
         identity_name=read.value(IDENTITY_NAME) or "",

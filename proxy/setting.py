@@ -16,6 +16,7 @@ from typing import Final, Generic, TypeVar, final
 from core.duration import parse_duration
 from core.errors import IdentityError
 from discovery.model import Address
+from identity.anchors import parse_roots
 from identity.name import is_label, is_trust_domain, parse_identity
 from proxy.telemetry.log import LEVELS, parse_level
 
@@ -228,8 +229,19 @@ def _text(text: str) -> str:
     return text
 
 
+def _roots(text: str) -> str:
+    try:
+        found = parse_roots(text.encode(), "the bundle")
+    except IdentityError as error:
+        raise ValueError(str(error)) from None
+    if found.problems or not found.roots:
+        raise ValueError(found.problems[0] if found.problems else "no certificate in PEM is in it")
+    return text
+
+
 FLAG: Final = Form("true or false", _flag)
 PATH: Final = Form("path", _path)
+ROOTS: Final = Form("certificates in PEM", _roots)
 IPS: Final = Form("IP addresses, comma-separated", _ips)
 ADDRESS: Final = Form("IP:PORT, or [IP]:PORT for IPv6", _address)
 ADDRESSES: Final = Form("IP:PORT, [IP]:PORT, or both", _addresses)

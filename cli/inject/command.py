@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import click
 
 from cli.inject.manifests import Change, Source, change_all, manifest_options, read_sources
 from cli.version import installed_version
-from core.errors import ConfigError
+from core.errors import ConfigError, IdentityError
+from identity.anchors import parse_roots
+from identity.files import read_bounded
 from identity.name import is_label, try_identity
+from identity.pem import join_pem
 from inject.options import CAPTURES, CONTROL_NAMESPACE, MESH_CONFIG_MAP, TRUST_DOMAIN, Options
 from inject.pod import REASONS, Skip, inject_pod
 from inject.workload import Found, namespace_annotations
@@ -29,6 +33,12 @@ _ADDRESS: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?",
 @click.option("--controller-address", default="", help="Empty: control from a mounted mesh.")
 @click.option("--mesh-config-map", default=MESH_CONFIG_MAP, show_default=True)
 @click.option("--identity-secret", default="", help="Where no annotation names one.")
+@click.option(
+    "--trust-anchors",
+    "anchors_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Roots in PEM, in the environment: for where there is no ConfigMap of them.",
+)
 @click.option("--trust-domain", default=TRUST_DOMAIN, show_default=True)
 @click.option("--control-namespace", default=CONTROL_NAMESPACE, show_default=True)
 @click.option("--capture", type=click.Choice(CAPTURES), default=CAPTURES[0], show_default=True)
@@ -50,6 +60,7 @@ def command(  # noqa: PLR0913  options by name
     controller_address: str,
     mesh_config_map: str,
     identity_secret: str,
+    anchors_file: Path | None,
     trust_domain: str,
     control_namespace: str,
     capture: str,
@@ -69,6 +80,7 @@ def command(  # noqa: PLR0913  options by name
         version=image_version or version,
         control_namespace=control_namespace,
         trust_domain=trust_domain,
+        trust_anchors=_read_anchors(anchors_file) if anchors_file is not None else "",
         controller=controller_address,
         mesh_config_map=mesh_config_map,
         identity_secret=identity_secret,
@@ -91,6 +103,19 @@ def command(  # noqa: PLR0913  options by name
         return Change(done.operations, tuple(said), done.problems)
 
     change_all(sources, change, form)
+
+
+def _read_anchors(file: Path) -> str:
+    """Return a bundle's certificates. Raises ConfigError for what a sidecar would not take."""
+    try:
+        pem = read_bounded(file)
+        bundle = parse_roots(pem, str(file))
+    except IdentityError as error:
+        raise ConfigError(f"--trust-anchors: {error}") from None
+    if bundle.problems or not bundle.roots:
+        found = bundle.problems[0] if bundle.problems else f"{file} holds no certificate in PEM"
+        raise ConfigError(f"--trust-anchors: {found}")
+    return join_pem(sorted(bundle.roots)).decode()
 
 
 def _check(options: Options, namespace: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -37,7 +38,10 @@ pytestmark = [
 
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 SUBNET = "10.21.0.0/24"
-CLIENT, WEB, JOB, BARE = "10.21.0.11", "10.21.0.12", "10.21.0.13", "10.21.0.14"
+CLIENT, WEB, JOB, BARE, GATEWAY = (f"10.21.0.{number}" for number in range(11, 16))
+IPS = {"client": CLIENT, "web": WEB, "job": JOB, "bare": BARE, "linkerd-gateway": GATEWAY}
+DOMAIN = "cluster.local"
+DEPLOY = ROOT / "deploy/gateway"
 MIB = 1 << 20
 SIZES_MIB = {"pillion": 48, "pillion-init": 12}
 """The most that each image adds to the one below it."""
@@ -54,7 +58,9 @@ class Page(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
     def log_message(self, *_): pass
-http.server.ThreadingHTTPServer((sys.argv[1], 8080), Page).serve_forever()
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+Server((sys.argv[1], 8080), Page).serve_forever()
 """
 CALL = """
 import sys, urllib.request as u
@@ -158,16 +164,40 @@ def pillion(*arguments: str, given: str = "", **environment: str) -> str:
     return done.stdout
 
 
-def give_identities(place: Path, names: list[str]) -> None:
-    """Lay out each pod's Secret and anchors as the projected volume has them."""
-    authority = str(place / "authority")
-    pillion("identity", "init", "--authority", authority, "--trust-domain", "cluster.local")
-    for name in names:
-        out = place / "identity" / name
-        arguments = ["identity", "issue", f"shop/{name}", "--authority", authority]
-        pillion(*arguments, "--out", str(out), PILLION_DEV_ISSUER="1")
-        for path in (out, *out.rglob("*")):
-            os.chown(path, PROXY_UID, PROXY_UID)
+def who(item: dict[str, Any]) -> str:
+    """Return whose pod it is, as NAMESPACE/SERVICE-ACCOUNT."""
+    template = item if item["kind"] == "Pod" else item["spec"]["template"]
+    return f"{item['metadata']['namespace']}/{template['spec']['serviceAccountName']}"
+
+
+def give_identity(place: Path, name: str, item: dict[str, Any]) -> None:
+    """Lay out a pod's Secret and anchors as the projected volume has them."""
+    out = place / "identity" / name
+    arguments = ["identity", "issue", who(item), "--authority", str(place / "authority")]
+    pillion(*arguments, "--out", str(out), PILLION_DEV_ISSUER="1")
+    for path in (out, *out.rglob("*")):
+        os.chown(path, PROXY_UID, PROXY_UID)
+
+
+def inject(written: list[dict[str, Any]], *options: str) -> dict[str, dict[str, Any]]:
+    """Return what the command makes of workloads, by name."""
+    images = ["--image", "localhost/pillion", "--init-image", "localhost/pillion-init"]
+    text = pillion(
+        *("inject", "--no-native-sidecar", *images, "--image-version", "latest", *options),
+        given=yaml.safe_dump_all(written),
+    )
+    values: list[Any] = [each.value for each in read_manifest("injected", text.encode())]
+    return {each["metadata"]["name"]: each for each in values if each}
+
+
+def gateway() -> dict[str, Any]:
+    """Return the gateway's Deployment as it is shipped, but for the namespace and image."""
+    found = list(yaml.safe_load_all((DEPLOY / "gateway.yaml").read_text()))
+    item: dict[str, Any] = found[-1]
+    item["metadata"]["namespace"] = "linkerd-multicluster"
+    (container,) = item["spec"]["template"]["spec"]["containers"]
+    container["image"] = "localhost/pillion:latest"
+    return item
 
 
 def mesh_of(injected: dict[str, dict[str, Any]], ips: dict[str, str]) -> dict[str, Any]:
@@ -181,10 +211,11 @@ def mesh_of(injected: dict[str, dict[str, Any]], ips: dict[str, str]) -> dict[st
             "metadata": {"name": "pillion-config", "namespace": "linkerd"},
             "data": config,
         },
+        *yaml.safe_load_all((DEPLOY / "policy.yaml").read_text()),
     ]
     for name, item in injected.items():
         template = item if item["kind"] == "Pod" else item["spec"]["template"]
-        meta = {**template["metadata"], "name": name, "namespace": "shop"}
+        meta = {**template["metadata"], "name": name, "namespace": item["metadata"]["namespace"]}
         status = {"phase": "Running", "podIP": ips[name], "podIPs": [{"ip": ips[name]}]}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": template["spec"]}
         items.append({**pod, "status": status})
@@ -208,34 +239,34 @@ def _images() -> None:
 
 @pytest.fixture(scope="module")
 def scene(_images: None) -> Iterator[Scene]:
-    """Inject three workloads with the command, and play two of them."""
+    """Inject workloads with the command, and play all but the Job; with them a gateway."""
     written = [
         manifest("client", "import time; time.sleep(3600)"),
         manifest("web", SERVER, "0.0.0.0"),
-        manifest("bare", SERVER, "127.0.0.1", **{"pillion.dev/capture": "explicit"}),
         manifest("job", WORK, kind="Job", **{"config.linkerd.io/proxy-admin-shutdown": "enabled"}),
     ]
-    options = ["--no-native-sidecar", "--image", "localhost/pillion", "--image-version", "latest"]
-    text = pillion(
-        *("inject", *options, "--init-image", "localhost/pillion-init"),
-        given=yaml.safe_dump_all(written),
-    )
-    values: list[Any] = [each.value for each in read_manifest("injected", text.encode())]
-    injected = {each["metadata"]["name"]: each for each in values if each}
-    ips = {"client": CLIENT, "web": WEB, "job": JOB, "bare": BARE}
+    bare = manifest("bare", SERVER, "127.0.0.1", **{"pillion.dev/capture": "explicit"})
     with tempfile.TemporaryDirectory(prefix="pillion-test-", dir="/tmp") as name, Rig() as rig:
         place = Path(name)
         place.chmod(0o755)
-        give_identities(place, [*injected])
+        authority = place / "authority"
+        pillion("identity", "init", "--authority", str(authority), "--trust-domain", DOMAIN)
+        anchors = str(authority / "anchors" / f"{DOMAIN}.pem")
+        injected = {**inject(written), **inject([bare], "--trust-anchors", anchors)}
+        injected["linkerd-gateway"] = gateway()
+        for pod, item in injected.items():
+            give_identity(place, pod, item)
+        # Its anchors are in its environment alone.
+        shutil.rmtree(place / "identity/bare/anchors")
         node = Node(rig.host("node"), f"pillion-{os.getpid()}", SUBNET, place)
-        found = Scene(node, place, injected, mesh_of(injected, ips))
+        found = Scene(node, place, injected, mesh_of(injected, IPS))
         try:
             node.open()
-            found.play("web", WEB)
-            found.play("client", CLIENT)
-            found.play("bare", BARE)
-            for ip in (WEB, CLIENT, BARE):
-                node.await_ready(ip)
+            playing = [pod for pod in IPS if pod != "job"]
+            for pod in playing:
+                found.play(pod, IPS[pod])
+            for pod in playing:
+                node.await_ready(IPS[pod])
             yield found
         finally:
             node.close()
@@ -310,7 +341,7 @@ def test_only_what_is_listed_is_substituted(scene: Scene) -> None:
         meta = pod["metadata"]
         assert (meta["name"], meta["labels"]) == (name, template["metadata"]["labels"])
         gone = {*template["metadata"]["annotations"]} - {*meta["annotations"]}
-        assert gone == {"pillion.dev/injected"}
+        assert gone <= {"pillion.dev/injected"}
     assert needed == {*SUBSTITUTIONS}
 
 
@@ -331,7 +362,7 @@ def test_an_app_reaches_another_pod_over_mutual_tls(scene: Scene) -> None:
 
 def test_the_sidecar_has_no_privilege(scene: Scene) -> None:
     """As the kernel has it: user, capabilities, limits, a read-only root file system."""
-    for name in ("web", "client"):
+    for name in ("web", "client", "bare", "linkerd-gateway"):
         container = f"{name}-linkerd-proxy"
         state = scene.node.state(container)
         lines = Path(f"/proc/{state['Pid']}/status").read_text().splitlines()
@@ -343,17 +374,36 @@ def test_the_sidecar_has_no_privilege(scene: Scene) -> None:
         assert status["NoNewPrivs"] == "1"
         assert status["Seccomp"] == "2"
         limits = state["HostConfig"]
-        assert limits["Memory"] == 64 * MIB
-        assert limits["CpuQuota"] == limits["CpuPeriod"] > 0
         assert limits["ReadonlyRootfs"] is True
+        if name != "linkerd-gateway":
+            assert limits["Memory"] == 64 * MIB
+            assert limits["CpuQuota"] == limits["CpuPeriod"] > 0
         done = scene.node.run_in(container, "/opt/pillion/bin/python", "-c", "open('/x', 'w')")
         assert "Read-only file system" in done.stderr
         print(f"{container}: {int(status['VmRSS'].split()[0]) / 1024:.1f} MiB resident")
         pod = f"--net=/proc/{state['Pid']}/ns/net"
         rules = ["nsenter", pod, "iptables-nft-save", "-t", "nat"]
         saved = subprocess.run(rules, capture_output=True, text=True, timeout=10, check=True)
-        assert "--to-ports 4143" in saved.stdout
-        assert f"--uid-owner {PROXY_UID} " in saved.stdout
+        is_captured = name in ("web", "client")
+        assert ("--to-ports 4143" in saved.stdout) is is_captured
+        assert (f"--uid-owner {PROXY_UID} " in saved.stdout) is is_captured
+
+
+def test_limits_are_enough_for_work(scene: Scene) -> None:
+    """Calls one after the other and at once: nothing is killed for memory, nothing fails."""
+    script = f"""
+import concurrent.futures as f, urllib.request as u
+def call(number): return u.urlopen('http://{WEB}:8080/', timeout=30).read()
+with f.ThreadPoolExecutor(20) as pool: print(len(set(pool.map(call, range(500)))))
+"""
+    done = scene.node.run_in("client-app", "python3", "-c", script, timeout_s=120)
+    assert done.stdout == "1\n", f"{done.stderr}\n{scene.node.logs()}"
+    for name in ("web", "client"):
+        state = scene.node.state(f"{name}-linkerd-proxy")
+        assert (state["Running"], state["OOMKilled"]) == (True, False)
+        lines = Path(f"/proc/{state['Pid']}/status").read_text().splitlines()
+        peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+        print(f"{name}-linkerd-proxy: {peak / 1024:.1f} MiB at most")
 
 
 def test_a_pod_without_init_container_is_reached_the_same_way(scene: Scene) -> None:
@@ -368,10 +418,16 @@ def test_a_pod_without_init_container_is_reached_the_same_way(scene: Scene) -> N
         "bare-app", "python3", "-c", "import os; print(os.environ['ALL_PROXY'])"
     )
     assert told.stdout == f"socks5h://{BARE}:4140\n"
-    pid = scene.node.state("bare-linkerd-proxy")["Pid"]
-    rules = ["nsenter", f"--net=/proc/{pid}/ns/net", "iptables-nft-save", "-t", "nat"]
-    saved = subprocess.run(rules, capture_output=True, text=True, timeout=10, check=True)
-    assert "REDIRECT" not in saved.stdout
+    _, ready = scene.node.get(f"http://{BARE}:4191/ready")
+    assert "trust anchors" in ready
+    assert "the anchors in force stay" in ready
+
+
+def test_the_gateway_that_is_shipped_serves(scene: Scene) -> None:
+    """Its manifest has all that it needs; who has no identity does not get in."""
+    _, log = scene.node.get(f"http://{GATEWAY}:4191/policy")
+    assert scene.node.get(f"http://{GATEWAY}:4191/ready") == ("200", "ready\n"), log
+    assert scene.node.get(f"http://{GATEWAY}:4143/")[0] == "000"
 
 
 def test_a_killed_sidecar_that_is_started_again_serves_again(scene: Scene) -> None:

@@ -22,7 +22,7 @@ from tests.support.processes import wait_until
 CONFIGURATION = Path(__file__).with_name("containers.conf")
 SUBSTITUTIONS = {
     "annotations": "left out where they have more than 63 characters: podman takes no others",
-    "kind": "a Job's pod is made of its template, as the Job's controller does",
+    "kind": "a Job's or Deployment's pod is made of its template, as their controllers do",
     "restartPolicy": "Never: podman restarts init containers that have ended",
     "ports": "left out: podman publishes each on the node, the kubelet none",
     "probes": "left out: podman asks systemd to make them; the tests ask /live and /ready",
@@ -45,7 +45,7 @@ def substitute(
     """
     pod: dict[str, Any] = copy.deepcopy(item)
     used = {"restartPolicy"}
-    if pod["kind"] == "Job":
+    if pod["kind"] != "Pod":
         used.add("kind")
         template = pod["spec"]["template"]
         meta = {**template.get("metadata", {}), "name": pod["metadata"]["name"]}
@@ -69,7 +69,7 @@ def substitute(
         used |= {"probes" for each in _PROBES if container.pop(each, None)}
         if container.get("env"):
             used.add("env")
-            container["env"] = _written_out(container["env"], fields)
+            container["env"] = written_out(container["env"], fields)
     for volume in spec.get("volumes", ()):
         if volume.pop("projected", None):
             used.add("projected")
@@ -78,7 +78,8 @@ def substitute(
     return pod, used
 
 
-def _written_out(variables: list[dict[str, Any]], fields: Mapping[str, str]) -> list[Any]:
+def written_out(variables: list[dict[str, Any]], fields: Mapping[str, str]) -> list[Any]:
+    """Return variables as the kubelet writes them out: fields of the pod, and earlier ones."""
     known: dict[str, str] = {}
     for each in variables:
         source = each.get("valueFrom", {}).get("fieldRef")
@@ -113,6 +114,8 @@ class Node:
     subnet: str
     place: Path
     pods: list[str] = field(default_factory=list)
+    others: set[str] = field(default_factory=set)
+    """Volumes that were there before."""
 
     def podman(
         self, *arguments: str, timeout_s: float = 60, check: bool = True
@@ -123,15 +126,17 @@ class Node:
 
     def open(self) -> None:
         """Make the pods' network."""
+        self.others = self._volumes()
         self.host.must(["ip", "link", "set", "lo", "up"])
         self.podman("network", "create", "--disable-dns", "--subnet", self.subnet, self.mark)
 
     def close(self) -> None:
         """Remove pods, network and volumes."""
-        for name in reversed(self.pods):
-            self.podman("pod", "rm", "--force", "--time", "0", name, check=False)
+        if self.pods:
+            self.podman("pod", "rm", "--force", "--time", "0", *self.pods, check=False)
         self.podman("network", "rm", "--force", self.mark, check=False)
-        self.podman("volume", "prune", "--force", check=False)
+        for volume in self._volumes() - self.others:
+            self.podman("volume", "rm", "--force", volume, check=False)
 
     def play(self, ip: str, *items: dict[str, Any]) -> None:
         """Run a pod, given last, with the ConfigMaps it mounts."""
@@ -139,6 +144,9 @@ class Node:
         path.write_text("".join(f"---\n{json.dumps(item)}\n" for item in items))
         self.pods.append(items[-1]["metadata"]["name"])
         self.podman("kube", "play", "--network", self.mark, "--ip", ip, str(path))
+
+    def _volumes(self) -> set[str]:
+        return {*self.podman("volume", "ls", "--quiet").stdout.split()}
 
     def state(self, container: str) -> dict[str, Any]:
         """Return what podman knows of a container's process."""

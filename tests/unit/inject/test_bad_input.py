@@ -243,6 +243,23 @@ def test_bad_options(case: tuple[list[str], str]) -> None:
     assert any(wanted in each for each in problems(GOOD, *options))
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", "holds no certificate in PEM"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "cannot be parsed"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA", "1 PEM blocks cannot be decoded"),
+    ],
+)
+def test_bad_anchors(tmp_path: Path, text: str, wanted: str) -> None:
+    """What a sidecar would not take is refused here."""
+    bundle = tmp_path / "roots.pem"
+    bundle.write_text(text)
+    (problem,) = problems(GOOD, "--trust-anchors", str(bundle))
+    assert problem.startswith("--trust-anchors: ")
+    assert wanted in problem
+
+
 def test_a_controller_and_a_secret_conflict() -> None:
     """An identity is the controller's to issue or in a Secret, not both."""
     (problem,) = problems(pod(), "--controller-address", "10.96.0.20")

@@ -19,19 +19,22 @@ from click.testing import CliRunner
 
 from cli import version
 from cli.main import pillion
+from proxy.config import read_config
 from resources.sources.directory import DirectorySource
 from tests.conftest import IS_CI, ROOT
+from tests.support.kube import written_out
 
 PLAIN = ROOT / "deploy/example.yaml"
+GATEWAY = ROOT / "deploy/gateway"
 INJECTED = ("api", "web")
 
 
-def rendered() -> str:
-    """Return what kustomize makes of the example; what lies there, where kubectl is not."""
+def rendered(name: str) -> str | None:
+    """Return what kustomize makes of a folder of deploy/; None where kubectl is not."""
     if shutil.which("kubectl") is None:
-        return PLAIN.read_text()
+        return None
     done = subprocess.run(
-        ["kubectl", "kustomize", str(ROOT / "deploy/example")],
+        ["kubectl", "kustomize", str(ROOT / "deploy" / name)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -52,7 +55,8 @@ def test_the_plain_manifest_is_the_example_rendered_and_injected(
     """Every character, so that neither is changed alone."""
     own = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     monkeypatch.setattr(version, "_installed", lambda distribution: own)
-    result = CliRunner().invoke(pillion, ["inject", "-"], input=rendered().encode())
+    given = rendered("example") or PLAIN.read_text()
+    result = CliRunner().invoke(pillion, ["inject", "-"], input=given.encode())
     assert result.exit_code == 0, result.output
     if os.environ.get("UPDATE_GOLDEN") and not IS_CI:
         PLAIN.write_text(result.stdout)
@@ -85,3 +89,47 @@ def test_the_mesh_of_a_namespace_can_be_read(tmp_path: Path) -> None:
     scan = DirectorySource(str(tmp_path)).scan(datetime.now(UTC))
     assert scan.problems == ()
     assert [str(each.meta.key) for each in scan.applied] == ["ConfigMap linkerd/pillion-config"]
+
+
+def test_the_gateway_has_all_that_it_needs() -> None:
+    """As it lies there, and as kustomize renders it where kubectl is."""
+    namespace = "linkerd-multicluster"
+    plain = (GATEWAY / "gateway.yaml").read_text()
+    whole = rendered("gateway")
+    if whole is not None:
+        assert ("ConfigMap", "pillion-mesh") in objects(whole)
+        for each in objects(whole).values():
+            assert each["metadata"].get("namespace", namespace) == namespace
+    for text in (plain, whole or plain):
+        found = objects(text)
+        spec = found["Deployment", "linkerd-gateway"]["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        fields = {
+            "metadata.name": "linkerd-gateway-0",
+            "metadata.namespace": namespace,
+            "spec.serviceAccountName": spec["serviceAccountName"],
+            "status.podIPs": "10.0.0.7",
+        }
+        variables = written_out(container["env"], fields)
+        config = read_config({each["name"]: each["value"] for each in variables})
+        annotations = found["Service", "linkerd-gateway"]["metadata"]["annotations"]
+        assert annotations["mirror.linkerd.io/gateway-identity"] == config.identity_name
+        assert config.grace_period_s < spec["terminationGracePeriodSeconds"]
+        security = container["securityContext"]
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert security["allowPrivilegeEscalation"] is False
+        assert (security["runAsNonRoot"], security["runAsUser"]) == (True, 2102)
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def test_the_gateway_s_policy_can_be_read(tmp_path: Path) -> None:
+    """Without a problem, and about its own port."""
+    (tmp_path / "policy.yaml").write_text((GATEWAY / "policy.yaml").read_text())
+    scan = DirectorySource(str(tmp_path)).scan(datetime.now(UTC))
+    assert scan.problems == ()
+    assert {each.meta.key.kind for each in scan.applied} == {
+        "Server",
+        "AuthorizationPolicy",
+        "MeshTLSAuthentication",
+        "NetworkAuthentication",
+    }

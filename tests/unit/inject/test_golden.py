@@ -17,10 +17,16 @@ from click.testing import CliRunner, Result
 
 from cli import version
 from cli.main import pillion
+from core.errors import ConfigError
+from identity.anchors import parse_roots
+from identity.pem import join_pem
 from inject.document import read_manifest
 from inject.draft import MARK
 from inject.patch import Json
+from proxy.config import read_config
+from tests.authority import mk_mesh
 from tests.conftest import IS_CI
+from tests.support.kube import written_out
 
 HERE = Path(__file__).parent
 MANIFESTS = sorted((HERE / "manifests").iterdir())
@@ -162,6 +168,46 @@ def test_the_sidecar_passes_the_restricted_profile(path: Path) -> None:
             assert init["capabilities"] == {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]}
             assert init["allowPrivilegeEscalation"] is False
             assert init["readOnlyRootFilesystem"] is True
+
+
+@CORPUS
+def test_the_sidecar_takes_its_settings(path: Path) -> None:
+    """Every variable is one of its own, with a value that it can read."""
+    fields = {
+        "metadata.name": "web-0",
+        "metadata.namespace": "shop",
+        "spec.serviceAccountName": "web",
+        "status.podIPs": "10.0.0.7,fd00::7",
+    }
+    for pod in injected(inject(path).stdout):
+        variables = written_out(containers(pod)["linkerd-proxy"]["env"], fields)
+        environment = {each["name"]: each["value"] for each in variables}
+        if "PILLION_CONTROLLER_ADDR" in environment:
+            # There is no controller yet; the rest has to be right all the same.
+            with pytest.raises(ConfigError, match="there is no controller yet"):
+                read_config(environment)
+            del environment["PILLION_CONTROLLER_ADDR"]
+            environment["PILLION_MESH_DIR"] = "/mesh"
+        config = read_config(environment)
+        assert (config.pod_namespace, config.pod_name) == ("shop", "web-0")
+        assert config.identity_name.startswith("web.shop.serviceaccount.identity.")
+        own = {each["containerPort"] for each in containers(pod)["linkerd-proxy"]["ports"]}
+        assert own == {config.inbound_listen.port, config.admin_listen.port}
+
+
+def test_roots_in_the_environment_are_a_fallback(tmp_path: Path) -> None:
+    """The ConfigMap may be missing then, and the sidecar takes the same roots."""
+    mesh = mk_mesh(tmp_path / "authority")
+    bundle = tmp_path / "roots.pem"
+    bundle.write_bytes(join_pem([mesh.root]))
+    text = (HERE / "manifests/deployment.yaml").read_text()
+    (pod,) = injected(run("inject", text, "--trust-anchors", str(bundle)).stdout)
+    volumes = {each["name"]: each for each in pod["spec"]["volumes"]}
+    _, anchors = volumes["pillion-identity"]["projected"]["sources"]
+    assert anchors["configMap"]["optional"] is True
+    env = {each["name"]: each for each in containers(pod)["linkerd-proxy"]["env"]}
+    given = env["PILLION_IDENTITY_TRUST_ANCHORS"]["value"]
+    assert parse_roots(given.encode(), "x").roots == {mesh.root}
 
 
 @CORPUS

@@ -27,6 +27,14 @@ MISTAKES: dict[str, tuple[Mapping[str, str | None], str]] = {
         {"PILLION_CONTROLLER_ADDR": "controller.linkerd.svc"},
         "PILLION_CONTROLLER_ADDR is 'controller.linkerd.svc': there is no controller yet",
     ),
+    "anchors that are none": (
+        {"PILLION_IDENTITY_TRUST_ANCHORS": "roots"},
+        "PILLION_IDENTITY_TRUST_ANCHORS: no certificate in PEM is in it",
+    ),
+    "half an anchor": (
+        {"LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS": "-----BEGIN CERTIFICATE-----\nAAAA"},
+        "the bundle: 1 PEM blocks cannot be decoded",
+    ),
     "no identity directory": ({"PILLION_IDENTITY_DIR": None}, "PILLION_IDENTITY_DIR is not set"),
     "an empty value is none": ({"PILLION_POD": ""}, "PILLION_POD is not set"),
     "a pod without namespace": ({"PILLION_POD": "web-0"}, "names no pod; write NAMESPACE/POD"),
