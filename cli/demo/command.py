@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.demo.captured import CapturedStage
+from cli.demo.clusters import ClustersStory
 from cli.demo.loopback import LoopbackRig
 from cli.demo.pods import Rig
 from cli.demo.runtime import find_runtime, own_runtime
@@ -87,7 +88,10 @@ def _play_captured(place: Path, talk: Talk) -> list[Scenario]:
             step.note = runtime.note or runtime.interpreter
         with talk.step("make three pods of network namespaces"):
             stage = CapturedStage(rig, runtime, place)
-        return Story(stage, runtime, talk).tell()
+        return [
+            *Story(stage, runtime, talk).tell(),
+            *ClustersStory(rig, runtime, place, talk).tell(),
+        ]
 
 
 def _play_uncaptured(place: Path, talk: Talk) -> list[Scenario]:

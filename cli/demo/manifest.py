@@ -76,6 +76,8 @@ def write_manifests(
         "services.yaml": [_service(service) for service in services],
     }
     for name, documents in files.items():
+        if not documents:
+            continue
         text = yaml.dump_all(documents, Dumper=yaml.CSafeDumper, sort_keys=False)
         _replace(directory / name, text)
     for name, text in others.items():

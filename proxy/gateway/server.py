@@ -18,7 +18,7 @@ from discovery.model import Endpoint, Labels, Metadata, Target, default_metadata
 from identity.name import Identity
 from policy.decide import decide_connection
 from policy.model import Client, Permit, Refusal, ServerPolicy
-from proxy.gateway.rule import carried, must_exported, refuse_loop
+from proxy.gateway.rule import carried, must_exported, refuse_loop, spoken_to
 from proxy.net.connection import Connection, error_name
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
@@ -29,7 +29,7 @@ from proxy.providers import DiscoveryProvider, ExportProvider, PolicyProvider
 from proxy.runtime import Runtime
 from proxy.telemetry.metric import accept_labels, authz_labels, server_labels
 from proxy.telemetry.transport import SideSlots
-from proxy.wire.transport_header import TransportHeader
+from proxy.wire.transport_header import SessionProtocol, TransportHeader
 
 _ROUTE: Final = default_metadata("gateway")
 _NEAR: Final[Labels] = (("direction", "inbound"), ("peer", "src"))
@@ -115,13 +115,7 @@ class Gateway:
         refuse_loop(identity, generation.identity if generation is not None else None)
         export = self._exports.exported(header.name, header.port)
         target = must_exported(header, identity, export.current)
-        if header.session is not None:
-            raise RefusedError(
-                f"{identity} sends {header.session.value} for {target}, and this gateway carries "
-                "opaque bytes",
-                code="gateway-disabled",
-            )
-        reached = await self._reach(target)
+        reached = await self._reach(target, header.session)
         about = Carried(
             client=client,
             target=target,
@@ -135,15 +129,17 @@ class Gateway:
         connection.relay.start(early_near=inbox.take(), early_far=reached.dialled.inbox.take())
         return True
 
-    async def _reach(self, target: Target) -> Reached:
-        """Dial one endpoint, after a failure others."""
+    async def _reach(self, target: Target, session: SessionProtocol | None) -> Reached:
+        """Dial one endpoint, after a failure others; ``session`` is what will be spoken to it."""
         runtime = self._runtime
         found = carried(self._discovery.endpoints(target).current, runtime.own_ips)
+        if session is not None:
+            found = spoken_to(found, session)
         failures: list[MeshError] = []
         for endpoint in order_endpoints(found, target, self._random.random()):
             began = runtime.clock.monotonic()
             try:
-                dialled = await dial(runtime, endpoint)
+                dialled = await dial(runtime, endpoint, session)
                 return Reached(dialled, found.labels, runtime.clock.monotonic() - began)
             except MeshError as error:
                 failures.append(error)
