@@ -117,6 +117,10 @@ class Pick:
             load.answered(now, seconds)
         elif outcome is Outcome.FAILURE or outcome is Outcome.LIMITED:
             load.failed(now, seconds)
+        else:
+            return
+        # Whoever answers can be reached, however long the rest of the response takes.
+        self.connected(now)
 
     def finish(self, now: float, outcome: Outcome, hint_s: float = 0.0) -> None:
         """End the attempt; ``hint_s`` is how long the endpoint asked to be left alone."""

@@ -229,6 +229,19 @@ def test_a_broken_endpoint_has_to_answer_not_only_to_accept() -> None:
     assert one.is_ready
 
 
+@pytest.mark.parametrize("outcome", Outcome)
+def test_an_endpoint_that_begins_to_answer_can_be_reached(outcome: Outcome) -> None:
+    """A stream may go on for hours; what is no answer proves nothing."""
+    one = balancer(ONE)
+    must(one.pick(0.0)).finish(0.0, Outcome.UNREACHABLE)
+    probe = must(one.pick(1.0))
+    probe.answered(1.1, outcome)
+    is_answer = outcome in (Outcome.SUCCESS, Outcome.FAILURE, Outcome.LIMITED)
+    assert one.is_ready is is_answer
+    probe.finish(3600.0, Outcome.SUCCESS)
+    assert one.is_ready
+
+
 def test_outcomes_from_before_it_was_held_back_change_nothing() -> None:
     """Ten dials fail together: the wait is that of one failure."""
     one = balancer(ONE, chance=lambda: 0.0)
