@@ -8,7 +8,7 @@ more than one read, and with HTTP/2 a stream's window, each way.
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop
+from time import monotonic
 from typing import Final, final
 
 from core.errors import ClosedEarlyError, MeshError
@@ -18,6 +18,8 @@ from proxy.telemetry.classification import grpc_status_of, is_grpc_type
 from proxy.wire.http_field import Fields, value_of
 from proxy.wire.http_message import HTTP_2, RequestHead, ResponseHead
 
+MAX_KEPT: Final = 65_536
+"""Octets of a request's content that are kept for sending them again (Linkerd's bound)."""
 NO_ERROR: Final = 0
 CANCEL: Final = 8
 """Error codes of RST_STREAM (RFC 9113 §7)."""
@@ -88,9 +90,19 @@ class Case:
 
     __slots__ = ()
 
-    def on_response(self, head: ResponseHead) -> ResponseHead:
-        """Take note of the final head and return it as the client shall see it."""
+    def on_response(self, exchange: Exchange, head: ResponseHead) -> ResponseHead | None:
+        """Take note of the final head and return it as the client shall see it.
+
+        None: the client shall not see this response; the exchange has been given up and is
+        carried anew.
+        """
         raise NotImplementedError
+
+    def on_request_end(self, exchange: Exchange) -> None:
+        """Take note that all of the request has come."""
+
+    def on_moved(self, exchange: Exchange) -> None:
+        """Take note that content has come, from either side; only if ``Exchange.is_timed``."""
 
     def on_failure(self, exchange: Exchange, error: MeshError, *, reused: bool) -> bool:
         """Carry a request anew that got no answer; False: it has failed.
@@ -124,23 +136,24 @@ class Exchange:
 
     __slots__ = (
         "_far",
-        "_held",
+        "_is_cut",
+        "_kept",
         "_near",
         "_trailers",
         "began",
         "case",
-        "clock",
         "closes",
         "ended_at",
         "first_at",
         "grpc_status",
         "has_gone",
-        "has_sent_body",
         "head",
         "informs",
         "is_grpc",
         "is_over",
         "is_reset",
+        "is_timed",
+        "keeps_body",
         "received",
         "request_ended",
         "reset_code",
@@ -149,14 +162,11 @@ class Exchange:
         "status",
     )
 
-    def __init__(
-        self, head: RequestHead, near: Near, clock: AbstractEventLoop, *, ended: bool
-    ) -> None:
+    def __init__(self, head: RequestHead, near: Near, *, ended: bool) -> None:
         self.head = head
         """As it goes on: whoever takes the exchange may put an edited one here."""
-        self.clock: Final = clock
-        self.began: Final = clock.time()
-        """Seconds of the loop's clock, as all times here."""
+        self.began: Final = monotonic()
+        """Seconds of the monotonic clock, as all times here; the loop's own counts milliseconds."""
         self.ended_at = self.began
         """When the request's end came."""
         self.first_at = -1.0
@@ -176,8 +186,10 @@ class Exchange:
         """The client's connection should not be used again: what failed may fail again."""
         self.has_gone = False
         """Its head has gone to a far side, which may have acted on it."""
-        self.has_sent_body = False
-        """Content has gone to a far side: the request cannot be made anew as it was."""
+        self.is_timed = False
+        """The case wants to hear of content."""
+        self.keeps_body = False
+        """Content is kept, up to ``MAX_KEPT``, so that it can be sent again."""
         self.status = 0
         self.reset_code = CANCEL
         """What RST_STREAM says to the client if it is broken off."""
@@ -189,13 +201,21 @@ class Exchange:
         """Octets of the response's content."""
         self._near: Near | None = near
         self._far: Far | None = None
-        self._held: list[bytes] = []
+        self._kept: list[bytes] = []
+        """Content from its beginning: what is not sent yet, and more where it may be wanted."""
+        self._is_cut = False
+        """The content's beginning is no longer at hand."""
         self._trailers: Fields = ()
 
     @property
     def is_whole(self) -> bool:
         """Whether all of the request is its head."""
-        return self.request_ended and not self._held and not self._trailers
+        return self.request_ended and not self.received and not self._trailers
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether all of the content that has come is at hand."""
+        return not self._is_cut
 
     # From the near side
 
@@ -206,25 +226,35 @@ class Exchange:
         self.received += len(data)
         far = self._far
         near = self._near
-        if far is None:
-            self._held.append(data)
-            has_room = False
+        if self.keeps_body and self.received > MAX_KEPT:
+            self.keeps_body = False
+            if far is not None:
+                self._forget()
+        if far is None or self.keeps_body:
+            self._kept.append(data)
         else:
-            self.has_sent_body = True
-            has_room = far.send_body(data)
-        if not has_room and near is not None:
+            self._is_cut = True
+        if self.is_timed and self.case is not None:
+            self.case.on_moved(self)
+        if (far is None or not far.send_body(data)) and near is not None:
             near.hold()
+
+    def _forget(self) -> None:
+        """Keep no content: it cannot be sent again."""
+        self._kept = []
+        self._is_cut = True
 
     def on_request_end(self, trailers: Fields) -> None:
         """Pass the request's end on."""
         self.request_ended = True
-        self.ended_at = self.clock.time()
+        self.ended_at = monotonic()
         if self.is_over:
             return
-        if self._far is None:
-            self._trailers = trailers
-        else:
+        self._trailers = trailers
+        if self._far is not None:
             self._far.send_end(trailers)
+        if self.case is not None:
+            self.case.on_request_end(self)
 
     def near_has_room(self) -> None:
         """Let the response go on."""
@@ -254,14 +284,15 @@ class Exchange:
         self.has_gone = True
         if self.is_whole:
             return
-        held, self._held = self._held, []
+        kept = self._kept
+        if kept and not self.keeps_body:
+            self._forget()
         has_room = True
-        for data in held:
-            self.has_sent_body = True
+        for data in kept:
             has_room = far.send_body(data)
         if self.request_ended:
             far.send_end(self._trailers)
-        elif held and has_room and self._near is not None:
+        elif kept and has_room and self._near is not None:
             self._near.release()
 
     def far_has_room(self) -> None:
@@ -275,8 +306,13 @@ class Exchange:
         if near is None:
             return
         if head.is_final:
+            if ended and self.request_ended:
+                self._far = None
             if self.case is not None:
-                head = self.case.on_response(head)
+                shown = self.case.on_response(self, head)
+                if shown is None:
+                    return
+                head = shown
             self.responded = True
             self.status = head.status
             if self.is_grpc:
@@ -290,7 +326,9 @@ class Exchange:
         if self._near is None:
             return
         if not self.sent:
-            self.first_at = self.clock.time()
+            self.first_at = monotonic()
+        if self.is_timed and self.case is not None:
+            self.case.on_moved(self)
         self.sent += len(data)
         if not self._near.send_body(data) and self._far is not None:
             self._far.hold()
@@ -321,6 +359,12 @@ class Exchange:
         case = None if self.responded else self.case
         if case is None or not case.on_failure(self, error, reused=reused):
             self.fail(error)
+
+    def give_up_far(self) -> None:
+        """Let go of the far side: the request is carried anew, or answered by us."""
+        far, self._far = self._far, None
+        if far is not None:
+            far.cancel()
 
     def fail(self, error: MeshError) -> None:
         """End the exchange for the given reason, with an answer of ours if none has begun."""
@@ -358,7 +402,7 @@ class Exchange:
         if far is not None and (error is not None or not self.request_ended):
             far.cancel()
         self._near = None
-        self._held = []
+        self._kept = []
         case, self.case = self.case, None
         if case is not None:
             case.on_done(self, error)

@@ -232,7 +232,7 @@ class Http2Near:
     def _begin(self, event: RequestReceived) -> None:
         head = event.head
         response = Http2Response(self, event.stream_id, is_riding=mark_of(head) is not None)
-        exchange = Exchange(head, response, self._poller.loop, ended=event.ended)
+        exchange = Exchange(head, response, ended=event.ended)
         response.exchange = exchange
         self.streams[event.stream_id] = response
         self._service.begin(exchange)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from time import monotonic
 from typing import Final, final
 
 from core.errors import MeshError, RefusedError
@@ -116,7 +117,7 @@ class InboundCase(Case):
         self._counts = counts
         self._is_repeated = False
 
-    def on_response(self, head: ResponseHead) -> ResponseHead:
+    def on_response(self, exchange: Exchange, head: ResponseHead) -> ResponseHead:
         """Pass the application's head on as it is."""
         return head
 
@@ -133,7 +134,7 @@ class InboundCase(Case):
     def on_done(self, exchange: Exchange, error: MeshError | None) -> None:
         """Count it."""
         code = "" if error is None else error.code
-        now = exchange.clock.time()
+        now = monotonic()
         first = exchange.first_at if exchange.first_at >= 0 else now
         self._counts.response(
             (exchange.status, exchange.grpc_status, code),

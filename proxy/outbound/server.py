@@ -20,7 +20,7 @@ from proxy.outbound.count import Counted, Kind, OutboundCounts
 from proxy.outbound.destination import Concrete
 from proxy.outbound.destinations import Destinations
 from proxy.outbound.dial import Dialled, KeepSession, dial
-from proxy.outbound.http import OutboundRequests, OutboundRules
+from proxy.outbound.http import OutboundRequests
 from proxy.outbound.member import Member
 from proxy.outbound.pick import Outcome, Pick
 from proxy.outbound.resolve import (
@@ -31,6 +31,7 @@ from proxy.outbound.resolve import (
     refuse_plaintext,
     refused_plan,
 )
+from proxy.outbound.rule import OutboundRules
 from proxy.outbound.socks import SocksEntry
 from proxy.outbound.way import Ways
 from proxy.providers import DiscoveryProvider, PolicyProvider
@@ -136,7 +137,9 @@ class OutboundServer:
         self._http = OutboundHttp(runtime.metrics)
         ways = Ways(runtime, self._http)
         self._rules = {
-            kind: OutboundRules(ways, discovery, self._http, is_http2=kind is HttpKind.HTTP2)
+            kind: OutboundRules(
+                ways, self._destinations, self._http, is_http2=kind is HttpKind.HTTP2
+            )
             for kind in (HttpKind.HTTP1, HttpKind.HTTP2)
         }
         self._random = random.Random()  # noqa: S311  # spreads load, keeps no secret

@@ -15,6 +15,7 @@ from proxy.http.pool import Http1Pool, Http2Pool, Pool
 from proxy.net.connection import Tally, error_name
 from proxy.net.stream import Stream
 from proxy.outbound.dial import dial, plaintext_reason
+from proxy.outbound.member import Member, Phase
 from proxy.runtime import Runtime
 from proxy.telemetry.http import EndpointCounts, OutboundHttp
 from proxy.telemetry.metric import dst_labels, target_labels
@@ -33,7 +34,7 @@ class Way:
 
     __slots__ = (
         *("_can_ride", "_http1", "_http2", "_runtime", "_slots", "_tallies"),
-        *("counts", "endpoint", "is_wanted", "used_at"),
+        *("counts", "endpoint", "is_meshed", "is_wanted", "member", "used_at"),
     )
 
     def __init__(
@@ -43,8 +44,11 @@ class Way:
         endpoint: Endpoint,
         target: Target | None,
         labels: Labels,
+        member: Member | None,
     ) -> None:
         self.endpoint: Final = endpoint
+        self.member: Final = member
+        """Its place in a balancer; None: it is the only one there is."""
         self.is_wanted = True
         """Its endpoint is one of its destination's."""
         self.used_at = 0.0
@@ -55,6 +59,8 @@ class Way:
         self._http2: Pool | None = None
         self._tallies: dict[Stream, Tally] = {}
         server = None if reason else endpoint.identity
+        self.is_meshed: Final = server is not None
+        """A sidecar is there, and has proved who it is."""
         self.counts: EndpointCounts = telemetry.endpoint(
             endpoint,
             authority=str(target or ""),
@@ -161,7 +167,7 @@ class Ways:
     def __init__(self, runtime: Runtime, telemetry: OutboundHttp) -> None:
         self._runtime = runtime
         self._telemetry = telemetry
-        self._ways: dict[tuple[Endpoint, Target | None, Labels], Way] = {}
+        self._ways: dict[tuple[Endpoint, Target | None, Labels, int], Way] = {}
         self._retired: list[Way] = []
         runtime.ticker.add(self)
         runtime.on_end.append(self._close)
@@ -170,12 +176,20 @@ class Ways:
         for way in (*self._ways.values(), *self._retired):
             way.close()
 
-    def to(self, endpoint: Endpoint, target: Target | None, labels: Labels) -> Way:
+    def to(
+        self,
+        endpoint: Endpoint,
+        target: Target | None,
+        labels: Labels,
+        member: Member | None = None,
+    ) -> Way:
         """Return the way to an endpoint of ``target``, whose endpoints share ``labels``."""
-        key = (endpoint, target, labels)
+        key = (endpoint, target, labels, id(member))
         way = self._ways.get(key)
         if way is None:
-            way = self._ways[key] = Way(self._runtime, self._telemetry, endpoint, target, labels)
+            way = self._ways[key] = Way(
+                self._runtime, self._telemetry, endpoint, target, labels, member
+            )
             way.used_at = self._runtime.loop.time()
         return way
 
@@ -183,6 +197,8 @@ class Ways:
         """Look after all connections; let go of ways that nobody wants any more."""
         for key, way in list(self._ways.items()):
             way.on_tick(now)
+            if way.is_wanted and way.member is not None and way.member.phase is Phase.GONE:
+                way.retire()
             if way.is_idle and now - way.used_at >= UNUSED_S:
                 way.is_wanted = False
                 del self._ways[key]

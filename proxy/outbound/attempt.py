@@ -1,0 +1,343 @@
+"""A request on its way out: to an endpoint, and to another one where that is safe or asked for.
+
+What is decided here is decided by pure values: who is picked (``balancer``), whether again
+(``retry``), how long (``timeout``). This file carries it out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from time import monotonic, time
+from typing import Final, Protocol, final
+
+from core.errors import Fault, MeshError
+from policy.model import Retry, Timeouts
+from proxy.http.exchange import Case, Exchange
+from proxy.net.alarm import Alarm
+from proxy.outbound.member import Member
+from proxy.outbound.pick import Outcome, Pick, outcome_of
+from proxy.outbound.retry import Body, Ended, Happened, Retrying
+from proxy.outbound.retry_hint import happened_far, parse_pushback, parse_retry_after
+from proxy.outbound.rule import Leg, Rule
+from proxy.outbound.timeout import NEVER, Deadlines, Expired, expired_error
+from proxy.outbound.way import Way
+from proxy.runtime import Runtime
+from proxy.telemetry.classification import grpc_status_of
+from proxy.wire.http_field import value_of, without_fields
+from proxy.wire.http_message import ResponseHead
+from proxy.wire.orig_proto import MARK
+
+PROXY_ERROR: Final = b"l5d-proxy-error"
+_FROM_SIDECARS: Final = frozenset((MARK, PROXY_ERROR, b"l5d-proxy-connection"))
+"""What one sidecar tells another; from an application it means nothing."""
+
+
+class Sender(Protocol):
+    """Whose request it is."""
+
+    def chance(self) -> float:
+        """Return a number in [0, 1)."""
+        ...
+
+    def failed(self, error: MeshError) -> None:
+        """Take notice that a request could not be answered by its server."""
+        ...
+
+
+@final
+class OutboundCase(Case):
+    """One request."""
+
+    __slots__ = (
+        *("_alarm", "_deadlines", "_ended", "_exchange", "_leg", "_pick", "_retrying"),
+        *("_rule", "_runtime", "_sender", "_tried", "_way"),
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        sender: Sender,
+        exchange: Exchange,
+        rule: Rule,
+        leg: Leg,
+        timeouts: Timeouts,
+        retry: Retry | None,
+    ) -> None:
+        now = exchange.began
+        self._runtime = runtime
+        self._sender = sender
+        self._exchange = exchange
+        self._rule = rule
+        self._leg = leg
+        self._way: Way | None = None
+        self._pick: Pick | None = None
+        self._tried: tuple[Member, ...] = ()
+        self._ended: Outcome | None = None
+        """What the attempt under way is known to have come to, before its end."""
+        self._retrying = Retrying(
+            exchange.head.method,
+            retry,
+            rule.budget,
+            now,
+            is_safe_on=rule.policy.safe_retries,
+        )
+        self._deadlines: Deadlines | None = None
+        self._alarm: Alarm | None = None
+        if timeouts != _NO_TIMEOUTS or (retry is not None and retry.timeout_s):
+            self._deadlines = Deadlines(timeouts, retry.timeout_s if retry else None, now)
+            exchange.is_timed = True
+        if not exchange.request_ended:
+            length = exchange.head.length
+            exchange.keeps_body = self._retrying.keeps_body(length if length >= 0 else None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no endpoint is wanted any more."""
+        return self._exchange.is_over
+
+    @property
+    def attempts(self) -> int:
+        """How often the request was sent, or tried to be."""
+        return self._retrying.attempts
+
+    def send(self) -> None:
+        """Begin an attempt. Raises MeshError where there is nobody to send to."""
+        destination = self._leg.destination
+        self._ended = None
+        now = self._now()
+        deadlines = self._deadlines
+        if deadlines is not None:
+            deadlines.attempt(now, is_last=self._retrying.is_last)
+            if self._exchange.request_ended:
+                deadlines.sent(now)
+            self._rearm()
+        if destination is None:
+            self._carry(None)
+            return
+        pick = destination.pick(self._tried)
+        if pick is None:
+            destination.wait(self, self._tried)
+        else:
+            self._carry(pick)
+
+    def on_pick(self, pick: Pick) -> None:
+        """Go on with an endpoint that has become ready."""
+        try:
+            self._carry(pick)
+        except MeshError as error:
+            self._exchange.fail(error)
+
+    def on_no_pick(self, error: MeshError) -> None:
+        """End: no endpoint was ready in time."""
+        if not self._again(Ended(Happened.STARVED)):
+            self._exchange.fail(error)
+
+    def _carry(self, pick: Pick | None) -> None:
+        self._pick = pick
+        exchange = self._exchange
+        try:
+            way = self._leg.way(pick, self._runtime.own_ips)
+        except MeshError:
+            self._finish_pick(Outcome.ABANDONED)
+            raise
+        self._way = way
+        way.used_at = exchange.began
+        way.counts.request()
+        self._leg.counts.request()
+        way.pool(exchange.head).carry(exchange)
+
+    # What comes of it
+
+    def on_response(self, exchange: Exchange, head: ResponseHead) -> ResponseHead | None:
+        """Judge a response: the client's, or a reason to try again."""
+        deadlines = self._deadlines
+        now = self._now()
+        if deadlines is not None:
+            deadlines.answered(now)
+            self._rearm()
+        ended = self._judge(exchange, head)
+        if self._pick is not None:
+            self._pick.answered(now, self._ended or Outcome.SUCCESS)
+        if self._wants_again(ended) and self._again(ended):
+            return None
+        fields = without_fields(head.fields, _FROM_SIDECARS)
+        return head if fields is head.fields else replace(head, fields=fields)
+
+    def _judge(self, exchange: Exchange, head: ResponseHead) -> Ended:
+        """Return what a response's head says, and remember what it says of the endpoint."""
+        status, fields = head.status, head.fields
+        grpc_status: int | None = None
+        if exchange.is_grpc:
+            grpc_status = grpc_status_of(value_of(fields, b"grpc-status"))
+        happened = Happened.RESPONSE
+        if status >= 500 and self._way is not None and self._way.is_meshed:
+            words = value_of(fields, PROXY_ERROR)
+            if words is not None:
+                happened = happened_far(status, words.decode("latin-1"))
+        if happened is Happened.UNREACHABLE:
+            self._ended = Outcome.UNREACHABLE
+        elif grpc_status is not None or not exchange.is_grpc:
+            self._ended = outcome_of(status, grpc_status)
+        if status < 429 and not grpc_status:
+            return Ended(happened, status, grpc_status)
+        pushback = value_of(fields, b"grpc-retry-pushback-ms") if exchange.is_grpc else None
+        after = value_of(fields, b"retry-after")
+        return Ended(
+            happened,
+            status,
+            grpc_status,
+            None if pushback is None else parse_pushback(pushback.decode("latin-1")),
+            None if after is None else parse_retry_after(after.decode("latin-1"), time()),
+        )
+
+    def _wants_again(self, ended: Ended) -> bool:
+        return (
+            ended.happened is not Happened.RESPONSE
+            or ended.status >= 400
+            or bool(ended.grpc_status)
+        )
+
+    def on_failure(self, exchange: Exchange, error: MeshError, *, reused: bool) -> bool:
+        """Carry a request anew whose endpoint could not be reached, or whose connection died."""
+        if error.where is not Fault.SERVER and error.code != "overload":
+            self._end_attempt(exchange, Outcome.ABANDONED, error)
+            return False
+        if not exchange.has_gone:
+            happened, outcome = Happened.UNCONNECTED, Outcome.UNREACHABLE
+        elif error.code == "http2-refused":
+            happened, outcome = Happened.REFUSED, Outcome.ABANDONED
+        else:
+            happened, outcome = Happened.RESET, Outcome.ABANDONED if reused else Outcome.FAILURE
+        self._ended = outcome
+        exchange.has_gone = False
+        if self._again(Ended(happened), error):
+            return True
+        self._end_attempt(exchange, outcome, error)
+        return False
+
+    def _again(self, ended: Ended, error: MeshError | None = None) -> bool:
+        """Try again if that is safe or asked for; False: this is how it ends."""
+        exchange = self._exchange
+        now = self._now()
+        length = exchange.head.length
+        verdict = self._retrying.after(
+            ended,
+            now,
+            self._sender.chance(),
+            body=Body(
+                exchange.received,
+                exchange.is_repeatable,
+                exchange.request_ended,
+                length if length >= 0 else None,
+            ),
+            has_responded=exchange.responded,
+            time_left_s=self._deadlines.left_s(now) if self._deadlines else NEVER,
+        )
+        if not verdict.again:
+            return False
+        exchange.status = ended.status
+        self._end_attempt(exchange, self._ended or Outcome.ABANDONED, error)
+        exchange.status = 0
+        exchange.give_up_far()
+        if verdict.delay_s:
+            if self._deadlines is not None:
+                self._deadlines.answered(now)
+            self._wake_at(now + verdict.delay_s)
+            return True
+        return self._resend()
+
+    def _resend(self) -> bool:
+        try:
+            self.send()
+        except MeshError as error:
+            self._exchange.fail(error)
+        return True
+
+    def _end_attempt(self, exchange: Exchange, outcome: Outcome, error: MeshError | None) -> None:
+        """Count an attempt, and let go of its endpoint."""
+        pick, way = self._pick, self._way
+        if pick is not None:
+            self._tried = (*self._tried, pick.member)
+        self._finish_pick(outcome)
+        self._way = None
+        if way is None:
+            return
+        now = self._now()
+        end = (exchange.status, exchange.grpc_status, "" if error is None else error.code)
+        first = exchange.first_at if exchange.first_at >= 0 else now
+        way.counts.response(end, first - exchange.began)
+        self._leg.counts.response(end, now - exchange.ended_at)
+
+    def _finish_pick(self, outcome: Outcome) -> None:
+        pick, self._pick = self._pick, None
+        if pick is not None:
+            pick.finish(self._now(), outcome)
+
+    # Time
+
+    def _now(self) -> float:
+        return monotonic()
+
+    def on_request_end(self, exchange: Exchange) -> None:
+        """Begin to count the time that the response has."""
+        if self._deadlines is not None and self._way is not None:
+            self._deadlines.sent(self._now())
+            self._rearm()
+
+    def on_moved(self, exchange: Exchange) -> None:
+        """Count the idle time from now on."""
+        if self._deadlines is not None:
+            # The alarm looks when it goes off; it need not be moved for each piece of content.
+            self._deadlines.moved(self._now())
+
+    def _rearm(self) -> None:
+        if self._deadlines is not None and self._deadlines.next < NEVER:
+            self._wake_at(self._deadlines.next)
+
+    def _wake_at(self, when: float) -> None:
+        if self._alarm is None:
+            self._alarm = Alarm(self._runtime.loop, self)
+        self._alarm.set(when)
+
+    def on_alarm(self) -> None:
+        """Begin the attempt that had to wait, or end what takes too long."""
+        exchange = self._exchange
+        if exchange.is_over:
+            return
+        now = self._now()
+        deadlines = self._deadlines
+        expired = deadlines.expired(now) if deadlines is not None else None
+        if expired is None:
+            if self._way is None and self._pick is None:
+                self._resend()
+            else:
+                self._rearm()
+            return
+        error = expired_error(expired)
+        self._ended = Outcome.FAILURE
+        if expired is Expired.TRY and self._again(Ended(Happened.TRY_TIMEOUT), error):
+            return
+        exchange.give_up_far()
+        self._end_attempt(exchange, Outcome.FAILURE, error)
+        exchange.fail(error)
+
+    def on_done(self, exchange: Exchange, error: MeshError | None) -> None:
+        """Count what the workload got."""
+        if self._alarm is not None:
+            self._alarm.close()
+            self._alarm = None
+        if self._way is not None or self._pick is not None:
+            outcome = self._ended or Outcome.SUCCESS
+            if exchange.is_grpc and exchange.grpc_status is not None:
+                outcome = outcome_of(exchange.status, exchange.grpc_status)
+            if error is not None:
+                is_client = error.where is Fault.CLIENT
+                outcome = Outcome.ABANDONED if is_client else Outcome.FAILURE
+            self._end_attempt(exchange, outcome, error)
+        end = (exchange.status, exchange.grpc_status, "" if error is None else error.code)
+        self._rule.counts.response(end, self._now() - exchange.began)
+        if error is not None:
+            self._sender.failed(error)
+
+
+_NO_TIMEOUTS: Final = Timeouts()
