@@ -27,7 +27,8 @@ READ_HERE: Final = (
     *("proxy-uid", "proxy-gid", "proxy-log-level", "proxy-log-format", "access-log"),
     *("proxy-outbound-connect-timeout", "proxy-inbound-connect-timeout"),
     *("proxy-await", "proxy-admin-shutdown", "shutdown-grace-period"),
-    *("proxy-enable-native-sidecar", "proxy-additional-env"),
+    *("proxy-enable-native-sidecar", "proxy-additional-env", "enable-gateway"),
+    "proxy-disable-inbound-protocol-detect-timeout",
 )
 """Behind ``config.linkerd.io/``."""
 READ_BY_SIDECAR: Final = (
@@ -38,11 +39,10 @@ READ_BY_SIDECAR: Final = (
 WITHOUT_MEANING: Final = (
     *("debug-image", "debug-image-version", "debug-image-pull-policy", "enable-debug-sidecar"),
     *("pod-inbound-ports", "proxy-cpu-ratio-limit", "proxy-log-http-headers"),
-    *("enable-external-profiles", "enable-gateway", "close-wait-timeout"),
+    *("enable-external-profiles", "close-wait-timeout"),
     "proxy-outbound-discovery-cache-unused-timeout",
     "proxy-inbound-discovery-cache-unused-timeout",
     "proxy-disable-outbound-protocol-detect-timeout",
-    "proxy-disable-inbound-protocol-detect-timeout",
     "proxy-metrics-hostname-labels",
 )
 """Linkerd's, without a meaning here so far."""

@@ -30,6 +30,8 @@ _COMMAND: Final = "/opt/pillion/bin/pillion"
 _PYTHON: Final = "/opt/pillion/bin/python"
 _SECCOMP: Final[Json] = {"type": "RuntimeDefault"}
 _AWAIT: Final = "2m"
+_FOR_EVER: Final = "365d"
+"""As Linkerd's injector has it."""
 _STARTUP_FAILURES: Final = 120
 _INIT_LIMITS: Final[dict[str, Json]] = {
     "requests": {"cpu": "10m", "memory": "32Mi"},
@@ -145,6 +147,7 @@ def _environment(settings: Settings, options: Options) -> list[Json]:
     if settings.admin_port != 4191:
         values["PILLION_ADMIN_LISTEN_ADDR"] = f"[::]:{settings.admin_port}"
     values["PILLION_SHUTDOWN_GRACE_PERIOD"] = settings.grace
+    suffix = f"svc.{options.cluster_domain}"
     optional = {
         "PILLION_IDENTITY_TRUST_ANCHORS": options.trust_anchors,
         "PILLION_CAPTURE": "explicit" if settings.is_explicit else "",
@@ -153,6 +156,8 @@ def _environment(settings: Settings, options: Options) -> list[Json]:
         "PILLION_SHUTDOWN_ENDPOINT_ENABLED": "true" if settings.has_shutdown else "",
         "PILLION_OUTBOUND_CONNECT_TIMEOUT": settings.outbound_connect_timeout,
         "PILLION_INBOUND_CONNECT_TIMEOUT": settings.inbound_connect_timeout,
+        "PILLION_INBOUND_DETECT_TIMEOUT": _FOR_EVER if settings.detects_for_ever else "",
+        "PILLION_INBOUND_GATEWAY_SUFFIXES": suffix if settings.is_gateway else "",
         "PILLION_LOG": settings.log_level,
         "PILLION_LOG_FORMAT": {"plain": "pretty"}.get(settings.log_format, settings.log_format),
         "PILLION_ACCESS_LOG": settings.access_log,

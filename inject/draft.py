@@ -163,7 +163,7 @@ def _read_mark(text: str) -> tuple[list[str], frozenset[str]]:
 
 
 def _pointers(value: object) -> list[str]:
-    if not isinstance(value, list):
+    if not isinstance(value, list) or not all(each.startswith("/") for each in value):
         raise TypeError
     return [pointer(tokens_of(each)) for each in value]
 

@@ -102,7 +102,7 @@ def read_facts(pod: dict[str, Json]) -> tuple[Facts, list[str]]:
         fs_group=read.number(security, "fsGroup", "spec.securityContext"),
         grace_s=DEFAULT_GRACE_S if grace is None else grace,
         is_host_network=spec.get("hostNetwork") is True,
-        is_windows="windows" in {system, selector.get("kubernetes.io/os")},
+        is_windows=system == "windows" or selector.get("kubernetes.io/os") == "windows",
     )
     return facts, read.problems
 

@@ -8,6 +8,7 @@ from typing import Final, final
 
 CONTROL_NAMESPACE: Final = "linkerd"
 TRUST_DOMAIN: Final = "cluster.local"
+CLUSTER_DOMAIN: Final = "cluster.local"
 ANCHORS_CONFIG_MAP: Final = "linkerd-identity-trust-roots"
 ANCHORS_KEY: Final = "ca-bundle.crt"
 MESH_CONFIG_MAP: Final = "pillion-mesh"
@@ -26,6 +27,7 @@ class Options:
     pull_policy: str = "IfNotPresent"
     control_namespace: str = CONTROL_NAMESPACE
     trust_domain: str = TRUST_DOMAIN
+    cluster_domain: str = CLUSTER_DOMAIN
     trust_anchors: str = ""
     """PEM: roots for as long as the ConfigMap of anchors is not there; empty: it has to be."""
     controller: str = ""

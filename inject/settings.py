@@ -66,6 +66,9 @@ class Settings:
     """``json`` or ``apache``; empty: requests are not logged."""
     outbound_connect_timeout: str
     inbound_connect_timeout: str
+    detects_for_ever: bool
+    """Whether a client may take its time to show what it speaks."""
+    is_gateway: bool
     is_awaited: bool
     has_shutdown: bool
     grace: str
@@ -112,6 +115,8 @@ def read_settings(
         access_log=read.choice("access-log", ("json", "apache"), ""),
         outbound_connect_timeout=read.duration("proxy-outbound-connect-timeout"),
         inbound_connect_timeout=read.duration("proxy-inbound-connect-timeout"),
+        detects_for_ever=read.flag("proxy-disable-inbound-protocol-detect-timeout", default=False),
+        is_gateway=read.flag("enable-gateway", default=False),
         is_awaited=read.flag("proxy-await", default=True),
         has_shutdown=read.flag("proxy-admin-shutdown", default=False),
         grace=_grace(read, facts),

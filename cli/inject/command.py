@@ -16,7 +16,14 @@ from identity.anchors import parse_roots
 from identity.files import read_bounded
 from identity.name import is_label, try_identity
 from identity.pem import join_pem
-from inject.options import CAPTURES, CONTROL_NAMESPACE, MESH_CONFIG_MAP, TRUST_DOMAIN, Options
+from inject.options import (
+    CAPTURES,
+    CLUSTER_DOMAIN,
+    CONTROL_NAMESPACE,
+    MESH_CONFIG_MAP,
+    TRUST_DOMAIN,
+    Options,
+)
 from inject.pod import REASONS, Skip, inject_pod
 from inject.workload import Found, namespace_annotations
 from resources.kind import is_name
@@ -40,6 +47,7 @@ _ADDRESS: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?",
     help="Roots in PEM, in the environment: for where there is no ConfigMap of them.",
 )
 @click.option("--trust-domain", default=TRUST_DOMAIN, show_default=True)
+@click.option("--cluster-domain", default=CLUSTER_DOMAIN, show_default=True)
 @click.option("--control-namespace", default=CONTROL_NAMESPACE, show_default=True)
 @click.option("--capture", type=click.Choice(CAPTURES), default=CAPTURES[0], show_default=True)
 @click.option(
@@ -62,6 +70,7 @@ def command(  # noqa: PLR0913  options by name
     identity_secret: str,
     anchors_file: Path | None,
     trust_domain: str,
+    cluster_domain: str,
     control_namespace: str,
     capture: str,
     native_sidecar: bool,
@@ -80,6 +89,7 @@ def command(  # noqa: PLR0913  options by name
         version=image_version or version,
         control_namespace=control_namespace,
         trust_domain=trust_domain,
+        cluster_domain=cluster_domain,
         trust_anchors=_read_anchors(anchors_file) if anchors_file is not None else "",
         controller=controller_address,
         mesh_config_map=mesh_config_map,
@@ -125,9 +135,11 @@ def _check(options: Options, namespace: str) -> None:
     if not is_label(options.control_namespace):
         given = options.control_namespace
         problems.append(f"--control-namespace is {given[:80]!r}; wanted a namespace's name")
-    domain = try_identity(options.trust_domain)
-    if domain is None or domain.is_uri:
-        problems.append(f"--trust-domain is {options.trust_domain[:80]!r}; wanted a DNS name")
+    domains = {"trust-domain": options.trust_domain, "cluster-domain": options.cluster_domain}
+    for option, given in domains.items():
+        domain = try_identity(given)
+        if domain is None or domain.is_uri:
+            problems.append(f"--{option} is {given[:80]!r}; wanted a DNS name")
     names = {"mesh-config-map": options.mesh_config_map, "identity-secret": options.identity_secret}
     for option, name in names.items():
         if name and not is_name(name):

@@ -225,6 +225,7 @@ OPTIONS = {
     "namespace": (["--namespace", "Shop!"], "--namespace is 'Shop!'"),
     "control namespace": (["--control-namespace", ""], "--control-namespace is ''"),
     "trust domain": (["--trust-domain", "a..b"], "--trust-domain is 'a..b'"),
+    "cluster domain": (["--cluster-domain", "a b"], "--cluster-domain is 'a b'"),
     "config map": (["--mesh-config-map", "A"], "--mesh-config-map is 'A'"),
     "no config map": (["--mesh-config-map", ""], "--mesh-config-map is empty"),
     "secret": (["--identity-secret", "A"], "--identity-secret is 'A'"),
