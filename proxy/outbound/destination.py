@@ -31,6 +31,8 @@ from proxy.outbound.resolve import no_endpoints, plaintext_refusal
 from proxy.runtime import Runtime
 from proxy.telemetry.balancer import BalancerSlots
 
+SLICE: Final = 256
+"""How many are served in one go: some milliseconds."""
 TOUCH_S: Final = 1.0
 """How often discovery is told that a destination is in use, at most."""
 
@@ -256,7 +258,12 @@ class Destination:
         """Serve who waits until nobody does."""
         clock = self._runtime.clock
         try:
-            while self._serve_now():
+            while self._waiting:
+                if self._serve_some():
+                    await asyncio.sleep(0)
+                    continue
+                if not self._waiting:
+                    break
                 now = clock.monotonic()
                 wake = self._balancer.next_wake(now)
                 until = self._failfast.deadline
@@ -268,34 +275,55 @@ class Destination:
                         await self._news.wait()
         finally:
             self._is_serving = False
-            self._fail_all(lambda: DrainingError("the sidecar ends"))
+            while self._waiting:
+                self._tell(self._leave(), None, lambda: DrainingError("the sidecar ends"))
 
-    def _serve_now(self) -> bool:
-        """Serve who can be, fail all when it has taken too long; returns whether somebody waits."""
+    def _serve_some(self) -> bool:
+        """Serve or fail whoever can be; returns whether more can be at once."""
         now = self._runtime.clock.monotonic()
-        while self._waiting:
+        for _ in range(SLICE):
+            if not self._waiting:
+                return False
             first = self._waiting[0]
-            pick = None if first.waiter.is_over else self._balancer.pick(now, first.tried)
-            if pick is None and not first.waiter.is_over:
-                break
-            self._leave()
+            pick = None
+            why: Callable[[], MeshError] | None = None
+            if not first.waiter.is_over:
+                pick = self._balancer.pick(now, first.tried)
+                if pick is None:
+                    why = self._why_over(now)
+                    if why is None:
+                        return False
+            self._tell(self._leave(), pick, why)
             if pick is not None:
                 self._slots.waited.observe(now - first.since)
-                first.waiter.on_pick(pick)
-        if self._waiting and self._failfast.expire(now):
+        return True
+
+    def _why_over(self, now: float) -> Callable[[], MeshError] | None:
+        """Return what all are told who wait, if there is nothing left to wait for."""
+        refused = self._refused
+        if refused is not None and not len(self._balancer):
+            return lambda: refused
+        was_shut = self._failfast.is_shut
+        if not self._failfast.expire(now):
+            return None
+        if not was_shut:
             self._slots.gate_shut.value += 1
             self._slots.gate_shut_time.value = self._runtime.clock.now().timestamp()
-            self._fail_all(self._starved)
-        elif not len(self._balancer) and self._refused is not None:
-            refused = self._refused
-            self._fail_all(lambda: refused)
-        return bool(self._waiting)
+        return self._starved
 
-    def _fail_all(self, why: Callable[[], MeshError]) -> None:
-        while self._waiting:
-            first = self._leave()
-            if not first.waiter.is_over:
-                first.waiter.on_no_pick(why())
+    def _tell(
+        self, waiting: _Waiting, pick: Pick | None, why: Callable[[], MeshError] | None
+    ) -> None:
+        """Tell somebody what came of the wait; their faults are not the others'."""
+        try:
+            if pick is not None:
+                waiting.waiter.on_pick(pick)
+            elif why is not None and not waiting.waiter.is_over:
+                waiting.waiter.on_no_pick(why())
+        except Exception:
+            if pick is not None:
+                pick.finish(self._runtime.clock.monotonic(), Outcome.ABANDONED)
+            self._runtime.log.exception("session broke", code="internal")
 
     def _leave(self) -> _Waiting:
         self._failfast.leave()

@@ -24,7 +24,7 @@ from discovery.model import (
 from identity.generation import Generation
 from policy.model import ConsecutiveFailures, OutboundTls, PeakEwma
 from proxy.outbound import destinations as table
-from proxy.outbound.destination import Concrete, Destination
+from proxy.outbound.destination import SLICE, Concrete, Destination
 from proxy.outbound.destinations import Destinations
 from proxy.outbound.pick import Outcome, Pick
 from tests.session.client import run_client
@@ -222,6 +222,42 @@ async def test_endpoints_meant_for_other_zones_are_there_when_ours_are_not(
         assert (await destination.acquire()).endpoint == ONE
 
 
+@pytest.mark.parametrize("count", [SLICE, SLICE + 1])
+async def test_a_crowd_that_waited_is_served_in_turns(web: Generation, count: int) -> None:
+    """As many as one go serves, and one more; or failed, when nothing came."""
+    async with world(web) as mesh:
+        destination = mesh.of(timeout_s=0.1)
+        for endpoints, wanted in (((ONE,), Pick), ((), str)):
+            mesh.publish()
+            crowd = [Waiting() for _ in range(count)]
+            for each in crowd:
+                destination.wait(each)
+            mesh.publish(*endpoints)
+            while not crowd[-1].got:
+                await asyncio.sleep(0.01)
+            assert all(len(each.got) == 1 and isinstance(each.got[0], wanted) for each in crowd)
+            assert destination._failfast.waiting == 0
+
+
+async def test_a_fault_of_one_who_waited_is_not_the_others(web: Generation) -> None:
+    """Its ticket ends, and the next is served."""
+
+    class Broken(Waiting):
+        def on_pick(self, pick: Pick) -> None:
+            super().on_pick(pick)
+            raise ValueError("broken")
+
+    async with world(web) as mesh:
+        destination = mesh.of()
+        broken, whole = Broken(), Waiting()
+        destination.wait(broken)
+        destination.wait(whole)
+        mesh.publish(ONE)
+        while not whole.got:
+            await asyncio.sleep(0.01)
+        assert destination._balancer.pending == 1
+
+
 async def test_a_wait_that_is_cancelled_leaves_nothing_behind(web: Generation) -> None:
     """Neither in the queue, nor as a ticket that came at the last moment."""
     async with world(web) as mesh:
@@ -231,7 +267,7 @@ async def test_a_wait_that_is_cancelled_leaves_nothing_behind(web: Generation) -
         tasks[0].cancel()
         await asyncio.sleep(0)
         destination._balancer.update((ONE,), 0.0)
-        destination._serve_now()
+        destination._serve_some()
         tasks[1].cancel()
         await asyncio.wait(tasks)
         assert all(task.cancelled() for task in tasks)
