@@ -18,6 +18,7 @@ from discovery.model import (
     Address,
     Endpoint,
     EndpointSet,
+    Hint,
     Profile,
     Target,
     default_metadata,
@@ -211,6 +212,7 @@ async def run_pair(
     app: Address,
     *,
     direct: bool = True,
+    hint: Hint = Hint.UNKNOWN,
     client_settings: Mapping[str, str] | None = None,
     server_settings: Mapping[str, str] | None = None,
     server_control: Control | None = None,
@@ -218,6 +220,7 @@ async def run_pair(
     """Run both sidecars; what enters the client's goes to ``app`` behind the server's.
 
     ``direct``: over the direct port with a transport header; otherwise as if redirected.
+    ``hint``: what discovery says that the server takes; H2: HTTP/1 rides on HTTP/2.
     """
     inbound = free_address(app.ip)
     destination = inbound if direct else app
@@ -236,6 +239,7 @@ async def run_pair(
             address=app if direct else inbound,
             identity=server.identity,
             direct_port=inbound.port if direct else None,
+            hint=hint,
         )
         near.control.route(app, endpoint)
         yield Pair(near, far, app)

@@ -308,6 +308,9 @@ class Http1Near(Near):
         """End the response."""
         if self._is_chunked:
             self._add(write_last_chunk(trailers))
+        else:
+            # The end of the connection may be all that there is to send.
+            self._cork()
         self._finish()
 
     def cut(self, error: MeshError) -> None:
@@ -378,9 +381,9 @@ class Http1Near(Near):
             self._advance()
 
     def _settle(self) -> None:
-        """End the connection if nothing more is to be said on it."""
+        """End the connection if nothing more is to be said on it, and it is still ours."""
         stream = self.stream
-        if stream.closed or self._exchange is not None or self._out:
+        if self._owner is None or stream.closed or self._exchange is not None or self._out:
             return
         if not self._is_last and not (stream.ended_in and not self._reader.buffered):
             return
