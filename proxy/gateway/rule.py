@@ -12,7 +12,7 @@ from typing import Final
 from core.errors import RefusedError
 from discovery.model import Endpoint, EndpointSet, PathKind, Target
 from identity.name import Identity
-from proxy.wire.transport_header import SessionProtocol, TransportHeader
+from proxy.wire.transport_header import TransportHeader
 
 _MESHED: Final = "control_plane_ns"
 """The label that endpoints of meshed pods have (Linkerd's destination controller)."""
@@ -53,22 +53,6 @@ def carried(found: EndpointSet, own_ips: frozenset[str]) -> EndpointSet:
             code="mtls-required",
         )
     return replace(found, endpoints=tuple(usable))
-
-
-def spoken_to(found: EndpointSet, session: SessionProtocol) -> EndpointSet:
-    """Return the endpoints that can be told what follows: those of sidecars.
-
-    What one sidecar says to another in HTTP is not what an application would understand. Raises
-    RefusedError when there is none.
-    """
-    usable = tuple(each for each in found.endpoints if each.direct_port is not None)
-    if found.endpoints and not usable:
-        raise RefusedError(
-            f"{found.endpoints[0].address} has no sidecar that could be sent {session.value}",
-            hint="mesh the pod behind it",
-            code="gateway-disabled",
-        )
-    return replace(found, endpoints=usable)
 
 
 def _is_meshed(endpoint: Endpoint) -> bool:

@@ -14,11 +14,13 @@ from typing import Final, final
 
 from core.errors import MeshError, RefusedError, Retry
 from core.watch import Watch
-from discovery.model import Endpoint, Labels, Metadata, Target, default_metadata
+from discovery.model import Endpoint, Labels, Metadata, Target
 from identity.name import Identity
 from policy.decide import decide_connection
 from policy.model import Client, Permit, Refusal, ServerPolicy
-from proxy.gateway.rule import carried, must_exported, refuse_loop, spoken_to
+from proxy.gateway.http import ROUTE, CarriedRequests, GatewayRequests, GatewayRules
+from proxy.gateway.rule import carried, must_exported, refuse_loop
+from proxy.http.connection import HttpConnection
 from proxy.net.connection import Connection, error_name
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
@@ -31,7 +33,6 @@ from proxy.telemetry.metric import accept_labels, authz_labels, server_labels
 from proxy.telemetry.transport import SideSlots
 from proxy.wire.transport_header import SessionProtocol, TransportHeader
 
-_ROUTE: Final = default_metadata("gateway")
 _NEAR: Final[Labels] = (("direction", "inbound"), ("peer", "src"))
 
 
@@ -88,6 +89,7 @@ class Gateway:
         self._discovery = discovery
         self._exports = exports
         self._counts = OutboundCounts(runtime.metrics)
+        self._rules = GatewayRules(runtime, discovery)
         self._open: dict[Connection, tuple[Callable[[], None], ...]] = {}
         """Connections and how to stop following what they depend on."""
         self._random = random.Random()  # noqa: S311  # spreads load, keeps no secret
@@ -115,7 +117,10 @@ class Gateway:
         refuse_loop(identity, generation.identity if generation is not None else None)
         export = self._exports.exported(header.name, header.port)
         target = must_exported(header, identity, export.current)
-        reached = await self._reach(target, header.session)
+        if header.session is not None:
+            self._serve_http(stream, inbox, client, target, header.session, labels, export)
+            return True
+        reached = await self._reach(target)
         about = Carried(
             client=client,
             target=target,
@@ -129,17 +134,42 @@ class Gateway:
         connection.relay.start(early_near=inbox.take(), early_far=reached.dialled.inbox.take())
         return True
 
-    async def _reach(self, target: Target, session: SessionProtocol | None) -> Reached:
-        """Dial one endpoint, after a failure others; ``session`` is what will be spoken to it."""
+    def _serve_http(
+        self,
+        stream: Stream,
+        inbox: Inbox,
+        client: Client,
+        target: Target,
+        session: SessionProtocol,
+        labels: Labels,
+        export: Watch[Target | None],
+    ) -> None:
+        """Carry requests; policy and exports are asked about each."""
+        runtime = self._runtime
+        is_http2 = session is SessionProtocol.HTTP2
+        policy = self._policies.inbound(runtime.inbound_port)
+        connection = HttpConnection(
+            runtime,
+            stream,
+            GatewayRequests(self._rules, client, policy, export, target, is_http2=is_http2),
+            SideSlots(runtime.metrics, (*_NEAR, *labels)),
+            CarriedRequests(client, target),
+            lambda _over: None,
+            is_http2=is_http2,
+            drains=True,
+        )
+        runtime.log.info("connection", **connection.about.facts())
+        connection.start(bytes(inbox.take()))
+
+    async def _reach(self, target: Target) -> Reached:
+        """Dial one endpoint, after a failure others."""
         runtime = self._runtime
         found = carried(self._discovery.endpoints(target).current, runtime.own_ips)
-        if session is not None:
-            found = spoken_to(found, session)
         failures: list[MeshError] = []
         for endpoint in order_endpoints(found, target, self._random.random()):
             began = runtime.clock.monotonic()
             try:
-                dialled = await dial(runtime, endpoint, session)
+                dialled = await dial(runtime, endpoint)
                 return Reached(dialled, found.labels, runtime.clock.monotonic() - began)
             except MeshError as error:
                 failures.append(error)
@@ -159,8 +189,8 @@ class Gateway:
         runtime = self._runtime
         kind = Kind(
             destination=about.endpoint.address,
-            parent=_ROUTE,
-            route=_ROUTE,
+            parent=ROUTE,
+            route=ROUTE,
             target=about.target,
             labels=reached.labels,
             endpoint=about.endpoint,

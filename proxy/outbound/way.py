@@ -21,7 +21,7 @@ from proxy.telemetry.http import EndpointCounts, OutboundHttp
 from proxy.telemetry.metric import dst_labels, target_labels
 from proxy.telemetry.transport import SideSlots
 from proxy.wire.http_message import HTTP_2, RequestHead
-from proxy.wire.orig_proto import can_ride
+from proxy.wire.orig_proto import can_ride, mark_of
 from proxy.wire.transport_header import SessionProtocol
 
 UNUSED_S: Final = 60.0
@@ -84,7 +84,9 @@ class Way:
 
     def pool(self, head: RequestHead) -> Pool:
         """Return the connections that carry a request like this one."""
-        if head.version == HTTP_2 or (self._can_ride and can_ride(head)):
+        rides = self._can_ride and can_ride(head)
+        # What came riding to a gateway alights where it cannot go on so.
+        if rides or (head.version == HTTP_2 and (self._can_ride or mark_of(head) is None)):
             if self._http2 is None:
                 self._http2 = Http2Pool(self._runtime.poller, self)
             return self._http2

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from core.watch import Watch
-from discovery.model import Address, Endpoint, EndpointSet, Path, PathKind, Profile, Target
+from discovery.model import Address, Endpoint, EndpointSet, Hint, Path, PathKind, Profile, Target
 from identity.generation import Generation
 from multicluster.model import Gateway
 from policy.model import ServerPolicy
 from proxy.net.capture import FixedCapture
 from tests.authority import Mesh
-from tests.session.apps import echo, serve
+from tests.session.apps import App, echo, serve
 from tests.session.client import CLUSTER_IP, call, run_client
+from tests.session.http_apps import hello
 from tests.sidecars import OPEN, Control, Running, free_address, run_sidecar
 
 NAME = "api.shop.svc.cluster.local"
@@ -54,6 +55,7 @@ def through(gateway: Generation, address: Address, name: str = f"{NAME}:80") -> 
     return Endpoint(
         address=address,
         identity=gateway.identity,
+        hint=Hint.H2,
         authority_override=name,
         path=Path(PathKind.GATEWAY, "west"),
     )
@@ -61,13 +63,22 @@ def through(gateway: Generation, address: Address, name: str = f"{NAME}:80") -> 
 
 @asynccontextmanager
 async def scene_of(
-    client: Generation, gateway: Generation, server: Generation, name: str = f"{NAME}:80"
+    client: Generation,
+    gateway: Generation,
+    server: Generation,
+    name: str = f"{NAME}:80",
+    app: App = echo,
 ) -> AsyncIterator[Scene]:
     """Run all three; a connection of the client's goes to the gateway, asking for ``name``."""
     door, inbound = free_address(GATEWAY_IP), free_address("127.0.0.2")
     exports, policy = Exports(), Watch(OPEN)
-    async with serve(echo) as app:
-        endpoint = Endpoint(address=app, identity=server.identity, direct_port=inbound.port)
+    async with serve(app) as address:
+        endpoint = Endpoint(
+            address=address,
+            identity=server.identity,
+            direct_port=inbound.port,
+            hint=Hint.H2,
+        )
         endpoints = Watch(EndpointSet(endpoints=(endpoint,)))
         control = Control(Watch(gateway), policies={door.port: policy}, sets={TARGET: endpoints})
         async with (
@@ -194,6 +205,69 @@ async def test_what_is_no_longer_allowed_is_cut(
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 await reader.readexactly(1)
         writer.close()
+
+
+GET = b"GET /a?b=c HTTP/1.1\r\nHost: api-west.shop\r\nX-A: b\r\n%b\r\n"
+
+
+async def test_requests_come_through(web: Generation, gateway: Generation, api: Generation) -> None:
+    """With the target's name for authority, the caller in ``forwarded``, and our own id."""
+    async with scene_of(web, gateway, api, app=hello) as scene:
+        got = await call(scene.client, GET % b"l5d-client-id: somebody\r\n")
+        head, _, body = got.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert body.startswith(b"GET /a?b=c HTTP/1.1\r\n")
+        lines = body.lower().split(b"\r\n")
+        assert [each for each in lines if each.startswith(b"host:")] == [b"host: " + NAME.encode()]
+        by, client = gateway.identity.name, web.identity.name
+        wanted = f"forwarded: by={by};for={client};host={NAME};proto=https"
+        assert wanted.encode() in lines
+        ids = [each for each in lines if each.startswith(b"l5d-client-id:")]
+        assert ids == [b"l5d-client-id: " + by.encode()]
+        told = await scene.gateway.until_event("connection")
+        assert (told["direction"], told["target"]) == ("gateway", str(TARGET))
+
+
+async def test_a_request_is_carried_once(
+    web: Generation, gateway: Generation, api: Generation
+) -> None:
+    """One that says it has been here is refused with 508."""
+    async with scene_of(web, gateway, api, app=hello) as scene:
+        passed = b"forwarded: by=%b;for=x\r\n" % gateway.identity.name.encode()
+        assert (await call(scene.client, GET % passed)).startswith(b"HTTP/1.1 508 ")
+        other = b"forwarded: by=other.example;for=x\r\n"
+        assert (await call(scene.client, GET % other)).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(("by", "status"), [("policy", b"403"), ("export", b"404")])
+async def test_each_request_is_decided(
+    web: Generation, gateway: Generation, api: Generation, by: str, status: bytes
+) -> None:
+    """Also on a connection between sidecars that has carried others."""
+    async with scene_of(web, gateway, api, app=hello) as scene:
+        assert (await call(scene.client, GET % b"")).startswith(b"HTTP/1.1 200 ")
+        if by == "policy":
+            scene.policy.publish(CLOSED)
+        else:
+            scene.exports.watch.publish(None)
+        assert (await call(scene.client, GET % b"")).startswith(b"HTTP/1.1 " + status)
+
+
+async def test_requests_to_a_pod_outside_the_mesh(
+    web: Generation, gateway: Generation, api: Generation
+) -> None:
+    """It is spoken to in its own HTTP; a meshed one without identity is not spoken to at all."""
+    async with scene_of(web, gateway, api, app=hello) as scene:
+        (good,) = scene.endpoints.current.endpoints
+        plain = replace(good, identity=None, direct_port=None, hint=Hint.UNKNOWN)
+        scene.endpoints.publish(EndpointSet(endpoints=(plain,)))
+        got = await call(scene.client, GET % b"")
+        assert got.startswith(b"HTTP/1.1 200 ")
+        assert b"GET /a?b=c HTTP/1.1\r\n" in got
+        assert b"l5d-orig-proto" not in got
+        meshed = replace(plain, labels=(("control_plane_ns", "linkerd"),))
+        scene.endpoints.publish(EndpointSet(endpoints=(meshed,)))
+        assert (await call(scene.client, GET % b"")).startswith(b"HTTP/1.1 503 ")
 
 
 @dataclass

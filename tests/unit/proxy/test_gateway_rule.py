@@ -7,8 +7,8 @@ import pytest
 from core.errors import RefusedError
 from discovery.model import Address, Endpoint, EndpointSet, Path, PathKind, Target
 from identity.name import Identity
-from proxy.gateway.rule import carried, must_exported, refuse_loop, spoken_to
-from proxy.wire.transport_header import SessionProtocol, TransportHeader
+from proxy.gateway.rule import carried, must_exported, refuse_loop
+from proxy.wire.transport_header import TransportHeader
 
 WHO = Identity("api.shop.serviceaccount.identity.linkerd.cluster.local")
 OWN_IPS = frozenset({"10.0.0.9"})
@@ -41,15 +41,6 @@ def test_a_meshed_pod_is_not_sent_plaintext() -> None:
     with pytest.raises(RefusedError) as raised:
         carried(set_of(NAMELESS), OWN_IPS)
     assert raised.value.code == "mtls-required"
-
-
-def test_what_sidecars_say_goes_to_sidecars() -> None:
-    """HTTP between sidecars means nothing to an application."""
-    session = SessionProtocol.HTTP2
-    assert spoken_to(set_of(PLAIN, SIDECAR), session).endpoints == (SIDECAR,)
-    assert spoken_to(set_of(), session).endpoints == ()
-    with pytest.raises(RefusedError, match="no sidecar"):
-        spoken_to(set_of(PLAIN, TRANSPARENT), session)
 
 
 def test_loops_and_exports() -> None:
