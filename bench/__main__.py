@@ -21,7 +21,7 @@ from typing import Final
 import click
 from rich.console import Console
 
-from bench.candidate import Candidate, Stage
+from bench.candidate import Candidate, Carried, Stage
 from bench.certificate import make_credentials
 from bench.facts import machine, versions
 from bench.footprint import PASSES, measure_footprints
@@ -40,7 +40,13 @@ from bench.table import render
 from bench.work import FIRST_BYTE, FOOTPRINT, WORKS
 from core.errors import ConfigError, MeshError
 
-CANDIDATES: Final[tuple[Candidate, ...]] = (Haproxy(), Nginx(), Pillion())
+CANDIDATES: Final[tuple[Candidate, ...]] = (
+    Haproxy(),
+    Haproxy("haproxy-h2", upgrades=True),
+    Nginx(),
+    Pillion(),
+    Pillion("pillion-h1", upgrades=False),
+)
 WORK_KEYS: Final = (*(work.key for work in WORKS), FIRST_BYTE, FOOTPRINT)
 RESULTS: Final = Path(__file__).parent / "results"
 WARM_SECONDS: Final = 0.4
@@ -128,6 +134,7 @@ def run(
         start_backend(stage)
         findings = run_rounds(stage, present, works, settings, say)
         rows = rows_of(works, findings)
+        present = [each for each in present if Carried.OPAQUE in each.carries]
         if FIRST_BYTE in keys:
             more, failures = measure_first_bytes(stage, present, settings.rounds, say)
             rows += more

@@ -14,6 +14,15 @@ from bench.process import Child, Processes, wait_until_accepting
 from discovery.model import Address
 
 
+class Carried(Enum):
+    """What the load speaks."""
+
+    OPAQUE = "opaque"
+    """Nothing the hops would know."""
+    HTTP1 = "http1"
+    HTTP2 = "http2"
+
+
 class Side(Enum):
     """Which of the two hops."""
 
@@ -51,6 +60,7 @@ class Hop:
     """Whether TLS sessions are resumed; otherwise every handshake is a full one."""
     is_declared: bool = True
     """Whether the backend's port is declared opaque; otherwise its protocol is to be found out."""
+    carried: Carried = Carried.OPAQUE
 
     @property
     def listen(self) -> Address:
@@ -95,6 +105,7 @@ class Pair:
     inner: Address
     """Where the outbound hop connects."""
     greeting: Greeting
+    carried: Carried
 
     @property
     def children(self) -> list[Child]:
@@ -108,6 +119,11 @@ class Candidate(Protocol):
     @property
     def name(self) -> str:
         """What it is called in tables and files."""
+        ...
+
+    @property
+    def carries(self) -> frozenset[Carried]:
+        """What it can be measured with."""
         ...
 
     def missing(self) -> str:
@@ -124,21 +140,32 @@ class Candidate(Protocol):
 
 
 def start_pair(
-    candidate: Candidate, stage: Stage, *, resumes: bool = False, is_declared: bool = True
+    candidate: Candidate,
+    stage: Stage,
+    *,
+    resumes: bool = False,
+    is_declared: bool = True,
+    carried: Carried = Carried.OPAQUE,
 ) -> Pair:
     """Start both hops, the inbound one first. Raises UnreachableError when one does not come up."""
-    hops = plan_hops(stage, resumes=resumes, is_declared=is_declared)
+    hops = plan_hops(stage, resumes=resumes, is_declared=is_declared, carried=carried)
     inbound, outbound = (start_hop(candidate, stage, hop) for hop in hops)
     entry, inner = (hop.listen for hop in reversed(hops))
-    return Pair(outbound, inbound, entry, inner, candidate.greeting(stage.backend))
+    return Pair(outbound, inbound, entry, inner, candidate.greeting(stage.backend), carried)
 
 
-def plan_hops(stage: Stage, *, resumes: bool, is_declared: bool = True) -> tuple[Hop, Hop]:
+def plan_hops(
+    stage: Stage,
+    *,
+    resumes: bool,
+    is_declared: bool = True,
+    carried: Carried = Carried.OPAQUE,
+) -> tuple[Hop, Hop]:
     """Return the jobs of an inbound and an outbound hop on addresses of their own."""
     (entry,) = reserve_addresses(1)
     (inner,) = reserve_ports(stage.backend.ip, 1)
     inbound, outbound = (
-        Hop(side, entry, inner, stage.backend, stage.credentials, resumes, is_declared)
+        Hop(side, entry, inner, stage.backend, stage.credentials, resumes, is_declared, carried)
         for side in (Side.INBOUND, Side.OUTBOUND)
     )
     return inbound, outbound

@@ -1,4 +1,4 @@
-"""haproxy as a candidate: tcp mode, one thread a hop, stock buffers (HAProxy 2.6 manual)."""
+"""haproxy as a candidate: one thread a hop, stock buffers (HAProxy 2.6 manual)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Final, final
 
-from bench.candidate import Command, Greeting, Hop, Side
+from bench.candidate import Carried, Command, Greeting, Hop, Side
 from discovery.model import Address
 
 MAX_CONNECTIONS: Final = 4096
@@ -17,7 +17,11 @@ MAX_CONNECTIONS: Final = 4096
 class Haproxy:
     """haproxy, twice."""
 
-    name: Final = "haproxy"
+    def __init__(self, name: str = "haproxy", *, upgrades: bool = False) -> None:
+        """``upgrades``: HTTP/1 goes from hop to hop as HTTP/2; else as HTTP/1.1."""
+        self.name: Final = name
+        self.carries: Final = frozenset((Carried.HTTP1,) if upgrades else Carried)
+        self._upgrades = upgrades
 
     def missing(self) -> str:
         """Return what this machine lacks."""
@@ -26,7 +30,7 @@ class Haproxy:
     def command(self, hop: Hop, directory: Path) -> Command:
         """Write the hop's configuration and return how it is started."""
         file = directory / "haproxy.cfg"
-        file.write_text(haproxy_configuration(hop))
+        file.write_text(haproxy_configuration(hop, upgrades=self._upgrades))
         return Command(["haproxy", "-db", "-f", str(file)])
 
     def greeting(self, backend: Address) -> Greeting:
@@ -34,21 +38,26 @@ class Haproxy:
         return Greeting()
 
 
-def haproxy_configuration(hop: Hop) -> str:
+def haproxy_configuration(hop: Hop, *, upgrades: bool = False) -> str:
     """Return the configuration of one hop.
 
     TLS 1.3, both certificates verified, the server's name as well. Without resumption neither
-    side keeps a session.
+    side keeps a session. ``upgrades``: HTTP/1 is HTTP/2 between the hops.
     """
     bind = f"bind {hop.listen}"
     server = f"server next {hop.forward}"
+    is_http2 = hop.carried is Carried.HTTP2
+    inner = " alpn h2,http/1.1" if is_http2 or upgrades else ""
+    outer = " proto h2" if is_http2 else ""
     trust = f"verify required ca-file {hop.credentials.root}"
     if hop.side is Side.INBOUND:
-        bind += f" ssl crt {hop.credentials.server.bundle} {trust}"
+        bind += f" ssl crt {hop.credentials.server.bundle} {trust}{inner}"
+        server += outer
     else:
+        bind += outer
         name = hop.credentials.server.identity.name
         server += f" ssl crt {hop.credentials.client.bundle} {trust} verifyhost {name}"
-        server += f" sni str({name})"
+        server += f" sni str({name}){inner}"
         if not hop.resumes:
             server += " no-ssl-reuse"
     return f"""\
@@ -59,7 +68,7 @@ global
   ssl-default-server-options ssl-min-ver TLSv1.3
 {"" if hop.resumes else "  tune.ssl.cachesize 0"}
 defaults
-  mode tcp
+  mode {"tcp" if hop.carried is Carried.OPAQUE else "http"}
   timeout connect 5s
   timeout client 600s
   timeout server 600s
@@ -67,5 +76,6 @@ frontend near
   {bind}
   default_backend far
 backend far
+  {"" if hop.carried is Carried.OPAQUE else "http-reuse always"}
   {server}
 """

@@ -1,4 +1,4 @@
-"""The load tools in C (bench/load): compiled at first use, run on the load's core."""
+"""The load tools, run on the load's core: ours in C (bench/load), compiled at first use; h2load."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import selectors
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,15 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Protocol, final
 
-from bench.candidate import Stage
+from bench.candidate import Carried, Stage
+from bench.h2load import CONTENT
 from bench.process import Child, wait_until_accepting
 from core.errors import ConfigError, UnreachableError
 from discovery.model import Address
 
 SOURCES: Final = Path(__file__).parent / "load"
+H2LOAD: Final = Path(__file__).with_name("h2load.py")
 BUILD: Final = Path(__file__).parents[1] / "build" / "bench"
 FLAGS: Final = ("-std=gnu11", "-O2", "-Wall", "-Wextra")
 COMPILE_TIMEOUT_S: Final = 60.0
+CONTENT_OCTETS: Final = 100
+"""Of a response, as in HTTP/1."""
 SLACK_S: Final = 10.0
 """How much longer than asked a load may take before it counts as stuck."""
 MAX_IDLE_S: Final = 60.0
@@ -32,16 +37,30 @@ MAX_IDLE_S: Final = 60.0
 
 
 class Load(Protocol):
-    """One kind of load, as arguments of the load tool."""
+    """One kind of load, as arguments of a load tool."""
+
+    def tool(self) -> list[str]:
+        """Return the load tool, ready to run. Raises ConfigError when it cannot be made."""
+        ...
 
     def arguments(self, target: Address, warm_ms: int, run_ms: int) -> list[str]:
         """Return the load tool's arguments."""
         ...
 
 
+class OwnLoad:
+    """What our own load tool does."""
+
+    __slots__ = ()
+
+    def tool(self) -> list[str]:
+        """Return the load tool, ready to run. Raises ConfigError when it cannot be made."""
+        return [str(compile_tool("l4load"))]
+
+
 @final
 @dataclass(frozen=True, slots=True)
-class Throughput:
+class Throughput(OwnLoad):
     """Bytes in one direction, as many as pass."""
 
     connections: int
@@ -57,7 +76,7 @@ class Throughput:
 
 @final
 @dataclass(frozen=True, slots=True)
-class RoundTrips:
+class RoundTrips(OwnLoad):
     """A message and its echo, one in flight on each connection."""
 
     connections: int
@@ -73,7 +92,7 @@ class RoundTrips:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Connections:
+class Connections(OwnLoad):
     """New connections, each with one echoed byte, so many in flight."""
 
     in_flight: int = 16
@@ -84,6 +103,41 @@ class Connections:
             *("connect", target.ip, str(target.port), str(self.in_flight)),
             *(str(warm_ms), str(run_ms)),
         ]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Http1Requests(OwnLoad):
+    """HTTP/1.1, one request in flight on each connection, no two with the same trace."""
+
+    connections: int
+
+    def arguments(self, target: Address, warm_ms: int, run_ms: int) -> list[str]:
+        """Return the load tool's arguments."""
+        return [
+            *("http1", target.ip, str(target.port), str(self.connections)),
+            *(str(warm_ms), str(run_ms)),
+        ]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Http2Requests:
+    """HTTP/2 with prior knowledge, so many streams in flight on each connection."""
+
+    connections: int
+    streams: int
+    paths: int = 1
+    """How many different ones are asked for, one after the other."""
+
+    def tool(self) -> list[str]:
+        """Return h2load in our terms."""
+        return [sys.executable, str(H2LOAD)]
+
+    def arguments(self, target: Address, warm_ms: int, run_ms: int) -> list[str]:
+        """Return the load tool's arguments."""
+        numbers = (self.connections, self.streams, self.paths, warm_ms, run_ms)
+        return [target.ip, str(target.port), *(str(number) for number in numbers)]
 
 
 @final
@@ -176,9 +230,7 @@ def run_load(
     Raises UnreachableError when nothing could be measured.
     """
     arguments = load.arguments(target, round(warm_s * 1000), round(run_s * 1000))
-    child = stage.processes.start(
-        "load", [str(compile_tool("l4load")), *arguments], stage.cores.load
-    )
+    child = stage.processes.start("load", [*load.tool(), *arguments], stage.cores.load)
     try:
         with closing(Lines(child)) as lines:
             lines.next(warm_s + SLACK_S)
@@ -218,11 +270,21 @@ def idle_connections(stage: Stage, target: Address, count: int) -> Iterator[None
         stage.processes.stop([child])
 
 
-def start_backend(stage: Stage) -> Child:
-    """Start what every candidate forwards to; it listens on ``stage.backend``."""
+def start_backend(stage: Stage, carried: Carried = Carried.OPAQUE) -> Child:
+    """Start what every candidate forwards to; it listens on ``stage.backend``.
+
+    One backend echoes and answers HTTP/1; HTTP/2 is nghttpd's. Raises ConfigError without it.
+    """
     where = [stage.backend.ip, str(stage.backend.port)]
-    child = stage.processes.start(
-        "backend", [str(compile_tool("backend")), *where], stage.cores.load
-    )
+    command = [str(compile_tool("backend")), *where]
+    if carried is Carried.HTTP2:
+        for tool, package in (("nghttpd", "nghttp2-server"), ("h2load", "nghttp2-client")):
+            if shutil.which(tool) is None:
+                raise ConfigError(f"{tool} not found", hint=f"apt-get install {package}")
+        root = stage.directory / "content"
+        root.mkdir()
+        (root / CONTENT).write_bytes(b"x" * CONTENT_OCTETS)
+        command = ["nghttpd", "--no-tls", f"--address={where[0]}", f"--htdocs={root}", where[1]]
+    child = stage.processes.start(f"backend-{carried.value}", command, stage.cores.load)
     wait_until_accepting(child, stage.backend)
     return child

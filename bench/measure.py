@@ -7,12 +7,13 @@ all of them; ratios are then taken within a round.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
-from bench.candidate import Candidate, Pair, Stage, start_pair
+from bench.candidate import Candidate, Carried, Pair, Stage, start_pair
 from bench.figure import figure
-from bench.loadtool import LoadResult, run_load
+from bench.loadtool import LoadResult, run_load, start_backend
+from bench.place import reserve_addresses
 from bench.probe import Tls, objections, probe
 from bench.process import CoreTime, core_time, cpu_ns
 from bench.result import Row, Settings, compare
@@ -82,13 +83,19 @@ def run_rounds(
 ) -> Findings:
     """Measure every work in every round; what fails is noted and left out of its pair."""
     findings = Findings()
+    stages = {each.carried: stage for each in works}
+    if Carried.HTTP2 in stages:
+        stages[Carried.HTTP2] = replace(stage, backend=reserve_addresses(1)[0])
+        start_backend(stages[Carried.HTTP2], Carried.HTTP2)
     pairs = {
-        resumes: _start_all(stage, candidates, findings, resumes=resumes)
-        for resumes in sorted({work.resumes for work in works})
+        (resumes, carried): _start_all(
+            stages[carried], candidates, findings, resumes=resumes, carried=carried
+        )
+        for resumes, carried in dict.fromkeys((work.resumes, work.carried) for work in works)
     }
     for number in range(settings.rounds):
         for work in works:
-            running = list(pairs[work.resumes].items())
+            running = list(pairs[work.resumes, work.carried].items())
             if number % 2:
                 running.reverse()
             said = []
@@ -108,13 +115,28 @@ def run_rounds(
 
 
 def _start_all(
-    stage: Stage, candidates: Sequence[Candidate], findings: Findings, *, resumes: bool
+    stage: Stage,
+    candidates: Sequence[Candidate],
+    findings: Findings,
+    *,
+    resumes: bool,
+    carried: Carried,
 ) -> dict[str, Pair]:
     started = {}
     for candidate in candidates:
+        if carried not in candidate.carries:
+            continue
         label = f"{candidate.name} resuming" if resumes else candidate.name
+        if carried is not Carried.OPAQUE:
+            label += f", {carried.value}"
         try:
-            pair = start_pair(candidate, stage, resumes=resumes)
+            pair = start_pair(
+                candidate,
+                stage,
+                resumes=resumes,
+                is_declared=carried is Carried.OPAQUE,
+                carried=carried,
+            )
             tls = probe(pair, stage.credentials)
         except UnreachableError as error:
             findings.failures.append(f"{label}: {error}")
@@ -180,7 +202,7 @@ def _row(work: Work, metric: Metric, findings: Findings) -> Row:
         title=f"{work.title}, {metric.title}" if metric.title else work.title,
         metric=metric,
         results=compare(values, costs if is_first else None),
-        target=work.target if is_first else None,
+        target=work.target if metric.key == work.judged.key else None,
         cost_unit=work.cost_unit if is_first else "",
     )
 

@@ -1,4 +1,7 @@
-"""nginx's stream module as a candidate: one worker a hop, stock buffers (ngx_stream_*_module)."""
+"""nginx as a candidate: one worker a hop, stock buffers (ngx_stream_*_module, ngx_http_*_module).
+
+It speaks no HTTP/2 to servers, so HTTP/2 is left out.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Final, final
 
-from bench.candidate import Command, Greeting, Hop, Side
+from bench.candidate import Carried, Command, Greeting, Hop, Side
 from discovery.model import Address
 
 MAX_CONNECTIONS: Final = 4096
@@ -22,6 +25,7 @@ class Nginx:
     """nginx, twice."""
 
     name: Final = "nginx"
+    carries: Final = frozenset((Carried.OPAQUE, Carried.HTTP1))
 
     def missing(self) -> str:
         """Return what this machine lacks."""
@@ -78,7 +82,7 @@ def nginx_configuration(hop: Hop, directory: Path, module: Path | None) -> str:
     else:
         listen = f"listen {hop.listen};"
         tls = f"""\
-    proxy_ssl on;
+{"    proxy_ssl on;" if hop.carried is Carried.OPAQUE else ""}
     proxy_ssl_protocols TLSv1.3;
     proxy_ssl_certificate {hop.credentials.client.chain};
     proxy_ssl_certificate_key {hop.credentials.client.key};
@@ -88,13 +92,31 @@ def nginx_configuration(hop: Hop, directory: Path, module: Path | None) -> str:
     proxy_ssl_name {hop.credentials.server.identity.name};
     proxy_ssl_server_name on;
     proxy_ssl_session_reuse {switch};"""
-    return f"""\
-{f"load_module {module};" if module else ""}
-daemon off;
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log stderr warn;
-events {{ worker_connections {MAX_CONNECTIONS}; }}
+    if hop.carried is Carried.HTTP1:
+        scheme = "http" if hop.side is Side.INBOUND else "https"
+        body = f"""\
+http {{
+  access_log off;
+  keepalive_requests 100000000;
+  upstream far {{
+    server {hop.forward};
+    keepalive 256;
+    keepalive_requests 100000000;
+  }}
+  server {{
+    {listen}
+    location / {{
+      proxy_pass {scheme}://far;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Host $http_host;
+      proxy_buffering off;
+    }}
+{tls}
+  }}
+}}"""
+    else:
+        body = f"""\
 stream {{
   access_log off;
   server {{
@@ -103,5 +125,13 @@ stream {{
     tcp_nodelay on;
 {tls}
   }}
-}}
+}}"""
+    return f"""\
+{f"load_module {module};" if module else ""}
+daemon off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections {MAX_CONNECTIONS}; }}
+{body}
 """

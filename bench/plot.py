@@ -20,9 +20,15 @@ from bench.spread import Rounds, Spread, spread
 from bench.table import candidates_of
 from bench.work import BASELINE, P50, P99, Basis
 
-COLORS: Final = {"pillion": "#c8324a", "haproxy": "#5b6b7b", "nginx": "#2a7f62"}
+COLORS: Final = {
+    "pillion": "#c8324a",
+    "pillion-h1": "#e39a5b",
+    "haproxy": "#5b6b7b",
+    "haproxy-h2": "#7d64a8",
+    "nginx": "#2a7f62",
+}
 """By candidate; pillion's stands out."""
-OTHER_COLOR: Final = "#7d64a8"
+OTHER_COLOR: Final = "#3f7fb5"
 INK: Final = "#22282e"
 PALE: Final = "#e3e7eb"
 DPI: Final = 144
@@ -132,7 +138,9 @@ def _lines(rows: Sequence[Row], *, is_cost: bool) -> list[Line]:
             if result.candidate != BASELINE
         }
         if spreads := _spreads(ratios):
-            limit = None if is_cost else _limit(row, Basis.RATIO)
+            limit = _limit(row, Basis.WORK_PER_CPU if is_cost else Basis.RATIO)
+            if is_cost and limit:
+                limit = 1 / limit
             found.append(Line(row.title, spreads, limit))
     return found
 
@@ -241,6 +249,6 @@ def _legend(picture: Figure, names: Sequence[str]) -> None:
 
 def _title(report: Report) -> str:
     return (
-        f"Opaque bytes over two hops of mutual TLS, {report.taken[:10]}: medians of "
+        f"Bytes and requests over two hops of mutual TLS, {report.taken[:10]}: medians of "
         f"{report.settings.rounds} rounds, smallest to largest"
     )

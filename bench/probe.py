@@ -9,15 +9,32 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from dataclasses import dataclass
 from typing import Final, final
 
-from bench.candidate import Greeting, Pair
+from bench.candidate import Carried, Greeting, Pair
 from bench.certificate import Credentials
 from core.errors import UnreachableError
 from discovery.model import Address
+from proxy.wire.http2_client import Http2Client
+from proxy.wire.http2_event import ResponseReceived
+from proxy.wire.http_field import Fields
 
 TIMEOUT_S: Final = 5.0
+READ_OCTETS: Final = 16_384
+_ASKED: Final = {
+    Carried.OPAQUE: b"E",
+    Carried.HTTP1: b"GET / HTTP/1.1\r\nhost: probe\r\n\r\n",
+}
+_HTTP2_ASKED: Final[Fields] = (
+    (b":method", b"GET"),
+    (b":scheme", b"http"),
+    (b":authority", b"probe"),
+    (b":path", b"/"),
+)
+_ANSWER: Final = {Carried.OPAQUE: b"E", Carried.HTTP1: b"HTTP/1.1 200"}
+"""How the backend's answer begins."""
 
 
 @final
@@ -35,7 +52,7 @@ class Tls:
 @final
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """A byte that came back from the backend, and the TLS it came through."""
+    """An answer that came from the backend, and the TLS it came through."""
 
     version: str
     cipher: str
@@ -48,20 +65,28 @@ class InboundClient:
     """A client of an inbound hop, in the outbound hop's place."""
 
     def __init__(
-        self, inner: Address, greeting: Greeting, credentials: Credentials, *, is_known: bool
+        self,
+        inner: Address,
+        greeting: Greeting,
+        credentials: Credentials,
+        *,
+        is_known: bool,
+        carried: Carried = Carried.OPAQUE,
     ) -> None:
         self._inner = inner
         self._first = greeting.first
+        self._carried = carried
         self._name = credentials.server.identity.name
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._context.load_verify_locations(credentials.root)
         if is_known:
             self._context.load_cert_chain(credentials.client.chain, credentials.client.key)
-        if greeting.protocol:
-            self._context.set_alpn_protocols([greeting.protocol])
+        protocol = greeting.protocol or ("h2" if carried is Carried.HTTP2 else "")
+        if protocol:
+            self._context.set_alpn_protocols([protocol])
 
     def echo(self, session: ssl.SSLSession | None = None) -> Echo | None:
-        """Send a byte to the backend; None when it does not come back within TIMEOUT_S."""
+        """Ask the backend; None when no answer of its comes within TIMEOUT_S."""
         try:
             with (
                 socket.create_connection((self._inner.ip, self._inner.port), TIMEOUT_S) as plain,
@@ -69,8 +94,7 @@ class InboundClient:
                     plain, server_hostname=self._name, session=session
                 ) as secure,
             ):
-                secure.sendall(self._first + b"E")
-                if secure.recv(1) != b"E":
+                if not self._is_answered(secure):
                     return None
                 cipher = secure.cipher()
                 return Echo(
@@ -82,11 +106,33 @@ class InboundClient:
         except OSError:
             return None
 
+    def _is_answered(self, secure: ssl.SSLSocket) -> bool:
+        if self._carried is Carried.HTTP2:
+            return self._is_answered_http2(secure)
+        secure.sendall(self._first + _ASKED[self._carried])
+        wanted = _ANSWER[self._carried]
+        return secure.recv(len(wanted)) == wanted
+
+    def _is_answered_http2(self, secure: ssl.SSLSocket) -> bool:
+        codec = Http2Client()
+        codec.send_request(_HTTP2_ASKED, (), ends=True)
+        secure.sendall(self._first + codec.take())
+        while data := secure.recv(READ_OCTETS):
+            for event in codec.feed(data, time.monotonic()):
+                if isinstance(event, ResponseReceived):
+                    return event.head.status < 500
+            secure.sendall(codec.take())
+        return False
+
 
 def probe(pair: Pair, credentials: Credentials) -> Tls:
     """Return what the inbound hop does. Raises UnreachableError when nothing comes through it."""
-    known = InboundClient(pair.inner, pair.greeting, credentials, is_known=True)
-    stranger = InboundClient(pair.inner, pair.greeting, credentials, is_known=False)
+    known, stranger = (
+        InboundClient(
+            pair.inner, pair.greeting, credentials, is_known=is_known, carried=pair.carried
+        )
+        for is_known in (True, False)
+    )
     first = known.echo()
     if first is None:
         raise UnreachableError(f"{pair.inbound.name}: no echo through it: {pair.inbound.tail()}")

@@ -49,6 +49,9 @@ class Row:
         subject = self.of(SUBJECT)
         if self.target is None or subject is None:
             return None
+        if self.target.basis is Basis.WORK_PER_CPU:
+            cost = spread(subject.cost_ratios)
+            return None if cost is None else 1 / cost.median >= self.target.limit
         seen = spread(subject.ratios if self.target.basis is Basis.RATIO else subject.values)
         if seen is None:
             return None

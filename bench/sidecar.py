@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final, final
 
-from bench.candidate import Command, Greeting, Hop, Side
+from bench.candidate import Carried, Command, Greeting, Hop, Side
 from bench.mesh import service_address, write_mesh
 from bench.place import reserve_ports
 from discovery.model import Address
@@ -21,7 +21,11 @@ HOP: Final = Path(__file__).with_name("hop.py")
 class Pillion:
     """pillion, twice."""
 
-    name: Final = "pillion"
+    def __init__(self, name: str = "pillion", *, upgrades: bool = True) -> None:
+        """``upgrades``: HTTP/1 goes from hop to hop as HTTP/2; else as HTTP/1.1."""
+        self.name: Final = name
+        self.carries: Final = frozenset(Carried if upgrades else (Carried.HTTP1,))
+        self._upgrades = upgrades
 
     def missing(self) -> str:
         """Return nothing: it is what we are part of."""
@@ -45,6 +49,7 @@ class Pillion:
             "OUTBOUND_LISTEN_ADDR": other if is_inbound else hop.listen,
             "ADMIN_LISTEN_ADDR": admin,
             "TLS_RESUME": str(hop.resumes).lower(),
+            "H2_UPGRADE": str(self._upgrades).lower(),
             "SHUTDOWN_GRACE_PERIOD": "1s",
         }
         destination = hop.inner if is_inbound else service_address(hop.backend)

@@ -70,6 +70,8 @@ def target_text(row: Row) -> str:
     """Return what the row must reach; empty without a target."""
     if row.target is None:
         return ""
+    if row.target.basis is Basis.WORK_PER_CPU:
+        return f"CPU ≤ {1 / row.target.limit:.2f}"
     sign = "≥" if row.metric.is_higher_better else "≤"
     return f"{sign} {_limit(row.target, row.metric.unit)}"
 

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
 
-from bench.loadtool import Connections, Load, LoadResult, RoundTrips, Throughput
+from bench.candidate import Carried
+from bench.loadtool import (
+    Connections,
+    Http1Requests,
+    Http2Requests,
+    Load,
+    LoadResult,
+    RoundTrips,
+    Throughput,
+)
 
 BASELINE: Final = "haproxy"
 """Ratios are to this candidate, in the same round."""
@@ -43,6 +52,8 @@ class Basis(Enum):
     """The median of the paired ratios to the baseline."""
     VALUE = "value"
     """The median itself."""
+    WORK_PER_CPU = "work per CPU"
+    """The median of the paired ratios of operations per second of CPU time."""
 
 
 @final
@@ -64,9 +75,11 @@ class Work:
     load: Load
     metrics: tuple[Metric, ...]
     target: Target | None = None
-    """For the first metric."""
+    judged: Metric = RATE
+    """What the target speaks of; a rate of operations or bytes, unless it says otherwise."""
     resumes: bool = False
     """Whether the hops resume TLS sessions."""
+    carried: Carried = Carried.OPAQUE
 
     @property
     def cost_unit(self) -> str:
@@ -79,7 +92,7 @@ def must(limit: float) -> Target:
     return Target(Basis.RATIO, limit)
 
 
-WORKS: Final = (
+OPAQUE_WORKS: Final = (
     Work(
         key="down-1",
         title="throughput down, 1 connection",
@@ -129,6 +142,43 @@ WORKS: Final = (
     ),
 )
 """Opaque bytes over two hops of mutual TLS."""
+
+HTTP_WORKS: Final = (
+    Work(
+        key="http1-64",
+        title="HTTP/1, 64 connections",
+        load=Http1Requests(64),
+        metrics=(RATE, P50, P99),
+        target=Target(Basis.WORK_PER_CPU, 0.75),
+        carried=Carried.HTTP1,
+    ),
+    Work(
+        key="http1-1",
+        title="HTTP/1, 1 connection",
+        load=Http1Requests(1),
+        metrics=(RATE, P50, P99),
+        target=must(1.6),
+        judged=P50,
+        carried=Carried.HTTP1,
+    ),
+    Work(
+        key="http2-same",
+        title="HTTP/2, 8×32 streams, headers repeated",
+        load=Http2Requests(8, 32),
+        metrics=(RATE,),
+        carried=Carried.HTTP2,
+    ),
+    Work(
+        key="http2-unique",
+        title="HTTP/2, 8×32 streams, headers all different",
+        load=Http2Requests(8, 32, paths=20_000),
+        metrics=(RATE,),
+        carried=Carried.HTTP2,
+    ),
+)
+"""Requests over two hops of mutual TLS, on ports that are declared nothing."""
+
+WORKS: Final = (*OPAQUE_WORKS, *HTTP_WORKS)
 
 FOOTPRINT: Final = "footprint"
 """Memory and start of a pair of hops, fresh for every measurement."""

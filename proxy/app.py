@@ -218,6 +218,7 @@ class Sidecar:
                 outbound_connect_s=config.outbound_connect_timeout_s,
             ),
             resume=config.tls_resume,
+            upgrades=config.h2_upgrade,
             metrics=self._metrics,
             log=self._log,
             access_log=self._access_log(),

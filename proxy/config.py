@@ -200,6 +200,13 @@ OUTBOUND_CONNECT_TIMEOUT: Final = Setting(
     aliases=("OUTBOUND_CONNECT_TIMEOUT",),
     reason="How long an endpoint may take for TCP, TLS and header together.",
 )
+H2_UPGRADE: Final = Setting(
+    name="H2_UPGRADE",
+    form=FLAG,
+    default="true",
+    reason="Carry HTTP/1 to other sidecars on a shared HTTP/2 connection; false: as HTTP/1.1 over "
+    "TLS, a connection for each request on its way.",
+)
 TLS_RESUME: Final = Setting(
     name="TLS_RESUME",
     form=FLAG,
@@ -342,6 +349,7 @@ class Config:
     detect_timeout_s: float
     inbound_connect_timeout_s: float
     outbound_connect_timeout_s: float
+    h2_upgrade: bool
     tls_resume: bool
     keepalive_s: int
     user_timeout_ms: int
@@ -462,6 +470,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
         detect_timeout_s=read.present(DETECT_TIMEOUT),
         inbound_connect_timeout_s=read.present(INBOUND_CONNECT_TIMEOUT),
         outbound_connect_timeout_s=read.present(OUTBOUND_CONNECT_TIMEOUT),
+        h2_upgrade=read.present(H2_UPGRADE),
         tls_resume=read.present(TLS_RESUME),
         keepalive_s=int(read.present(KEEPALIVE)),
         user_timeout_ms=int(read.present(USER_TIMEOUT) * 1000),

@@ -66,6 +66,8 @@ class Runtime:
     limits: Limits
     resume: bool
     """Whether TLS sessions are taken up when a peer is dialled again."""
+    upgrades: bool
+    """Whether HTTP/1 goes to other sidecars as HTTP/2."""
     metrics: Metrics
     log: Logger
     access_log: AccessLog | None = None

@@ -1,4 +1,4 @@
-/* The application behind every candidate: echoes, sends for ever, or swallows.
+/* The application behind every candidate: echoes, sends for ever, swallows, or answers GET.
  *
  *     backend ADDRESS PORT
  *
@@ -18,6 +18,10 @@
 static char incoming[READ_BYTES];
 static char outgoing[WRITE_BYTES];
 static char work_of[MAX_DESCRIPTORS];
+/* How much of the end of a request's head has come. */
+static char ending_of[MAX_DESCRIPTORS];
+static char answer[512];
+static size_t answer_size;
 
 static void watch(int poller, int operation, int fd, unsigned events) {
     struct epoll_event event = {.events = events, .data.fd = fd};
@@ -35,8 +39,31 @@ static void accept_all(int poller, int listener) {
         }
         prepare(fd);
         work_of[fd] = 0;
+        ending_of[fd] = 0;
         watch(poller, EPOLL_CTL_ADD, fd, EPOLLIN);
     }
+}
+
+/* Answers every request whose head ends in what was read; requests have no content. */
+static int serve_http1(int fd, size_t count) {
+    size_t size = 0;
+    for (size_t i = 0; i < count; i++) {
+        int wants_return = ending_of[fd] % 2 == 0;
+        if (incoming[i] == (wants_return ? '\r' : '\n')) {
+            ending_of[fd]++;
+        } else {
+            ending_of[fd] = incoming[i] == '\r';
+        }
+        if (ending_of[fd] == 4) {
+            ending_of[fd] = 0;
+            if (size + answer_size > sizeof outgoing) {
+                return 0;
+            }
+            memcpy(outgoing + size, answer, answer_size);
+            size += answer_size;
+        }
+    }
+    return size == 0 || write(fd, outgoing, size) == (ssize_t)size;
 }
 
 /* Reads once and does what the connection asked for; false when the connection is over. */
@@ -54,6 +81,9 @@ static int serve_read(int poller, int fd) {
             watch(poller, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLOUT);
         }
     }
+    if (work_of[fd] == WORK_HTTP1) {
+        return serve_http1(fd, (size_t)count);
+    }
     /* A client waits for each echo, so one never exceeds what the socket's buffer takes. */
     return work_of[fd] != WORK_ECHO || write(fd, incoming, (size_t)count) == count;
 }
@@ -69,6 +99,11 @@ int main(int argc, char **argv) {
     }
     signal(SIGPIPE, SIG_IGN);
     memset(outgoing, 'x', sizeof outgoing);
+    answer_size = (size_t)snprintf(answer, sizeof answer,
+                                   "HTTP/1.1 200 OK\r\nServer: bench\r\n"
+                                   "Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
+                                   "%.*s",
+                                   CONTENT_BYTES, CONTENT_BYTES, outgoing);
     struct sockaddr_in where = loopback(argv[1], argv[2]);
     int on = 1;
     int listener = socket(AF_INET, SOCK_STREAM, 0);

@@ -3,9 +3,13 @@
  *     l4load throughput ADDRESS PORT CONNECTIONS WARM_MS RUN_MS down|up
  *     l4load round-trip ADDRESS PORT CONNECTIONS WARM_MS RUN_MS BYTES
  *     l4load connect    ADDRESS PORT IN_FLIGHT   WARM_MS RUN_MS
+ *     l4load http1      ADDRESS PORT CONNECTIONS WARM_MS RUN_MS
  *     l4load idle       ADDRESS PORT CONNECTIONS MAX_MS
  *
- * The first three print {"event": "window"} when the warm-up is over and everything before is
+ * `http1` has one request in flight on each connection, with the fields that a browser and a
+ * tracer send; the trace id of each is its own.
+ *
+ * All but the last print {"event": "window"} when the warm-up is over and everything before is
  * forgotten, then {"event": "done", ...} at the end of the run. `idle` opens its connections one
  * after the other, each with one echoed byte, prints {"event": "open", ...} and holds them until
  * its standard input ends or MAX_MS have passed. Exit status: 0 measured, 1 nothing could be
@@ -28,17 +32,29 @@
 #define MAX_RUN_MS 600000
 #define NS_PER_MS 1000000ull
 
-enum kind { THROUGHPUT_DOWN, THROUGHPUT_UP, ROUND_TRIP, CONNECT };
+enum kind { THROUGHPUT_DOWN, THROUGHPUT_UP, ROUND_TRIP, CONNECT, HTTP1 };
 
 /* One connection; the table is indexed by descriptor. */
 struct connection {
     uint64_t since; /* when its operation began, in ns */
     size_t received;
+    size_t expected; /* octets of the response under way; 0: its head has not come whole */
     int started; /* its first bytes are sent */
 };
 
+/* The field whose value is another one in every request; hexadecimal digits go to its zeros. */
+#define TRACE "traceparent: 00-00000000000000000000000000000000-00f067aa0ba902b7-01\r\n"
+#define REQUEST                                                                                    \
+    "GET /api/v1/items/42?limit=10 HTTP/1.1\r\nHost: server.bench.svc.cluster.local\r\n"           \
+    "User-Agent: bench/1.0 (x86_64)\r\nAccept: application/json, text/plain, */*\r\n"             \
+    "Accept-Encoding: gzip, deflate, br\r\n"                                                       \
+    "X-Tenant: 5d2a1c1e-7e3b-4f7e-9a2d-3f1f3c1b2a77\r\n"                                           \
+    "Authorization: Bearer eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.e30.c2lnbmF0dXJl\r\n" TRACE "\r\n"
+#define MAX_HEAD 2048
+
 static char incoming[BUFFER_BYTES];
 static char outgoing[BUFFER_BYTES];
+static char heads[MAX_DESCRIPTORS][MAX_HEAD];
 static struct connection connections[MAX_DESCRIPTORS];
 static struct latency latencies;
 
@@ -91,9 +107,24 @@ static void lose(int fd) {
     }
 }
 
+/* Gives the request that is sent next a trace id of its own. */
+static void mark_request(void) {
+    static uint64_t serial;
+    char digits[17];
+    /* Odd and large: consecutive numbers differ in most digits, as drawn ones do. */
+    snprintf(digits, sizeof digits, "%016llx",
+             (unsigned long long)(++serial * 0x9E3779B97F4A7C15ull));
+    char *trace = outgoing + sizeof REQUEST - sizeof TRACE - 2 + strlen("traceparent: 00-");
+    memcpy(trace, digits, 16);
+    memcpy(trace + 16, digits, 16);
+}
+
 /* Sends the first bytes, which choose the backend's work, as soon as the socket is connected. */
 static void start(int fd) {
-    size_t first = kind == ROUND_TRIP ? message : 1;
+    size_t first = kind == ROUND_TRIP || kind == HTTP1 ? message : 1;
+    if (kind == HTTP1) {
+        mark_request();
+    }
     if (write(fd, outgoing, first) != (ssize_t)first) {
         lose(fd);
         return;
@@ -126,8 +157,41 @@ static void finish_operation(int fd) {
     }
     connections[fd].since = now;
     connections[fd].received = 0;
+    connections[fd].expected = 0;
+    if (kind == HTTP1) {
+        mark_request();
+    }
     if (write(fd, outgoing, message) != (ssize_t)message) {
         lose(fd);
+    }
+}
+
+/* Reads a response; its operation is done when all of it has come. */
+static void receive_response(int fd, size_t count) {
+    struct connection *own = &connections[fd];
+    if (own->expected == 0) {
+        if (own->received + count >= MAX_HEAD) {
+            lose(fd);
+            return;
+        }
+        memcpy(heads[fd] + own->received, incoming, count);
+        heads[fd][own->received + count] = 0;
+    }
+    own->received += count;
+    if (own->expected == 0) {
+        const char *end = strstr(heads[fd], "\r\n\r\n");
+        if (end == NULL) {
+            return;
+        }
+        const char *length = strcasestr(heads[fd], "\r\ncontent-length:");
+        if (strncmp(heads[fd], "HTTP/1.1 200", 12) != 0 || length == NULL || length > end) {
+            lose(fd);
+            return;
+        }
+        own->expected = (size_t)(end + 4 - heads[fd]) + strtoul(length + 17, NULL, 10);
+    }
+    if (own->received >= own->expected) {
+        finish_operation(fd);
     }
 }
 
@@ -142,6 +206,10 @@ static void receive(int fd) {
     }
     if (kind == THROUGHPUT_DOWN) {
         done_bytes += (uint64_t)count;
+        return;
+    }
+    if (kind == HTTP1) {
+        receive_response(fd, (size_t)count);
         return;
     }
     connections[fd].received += (size_t)count;
@@ -233,8 +301,8 @@ static int hold(long count, long max_ms) {
 }
 
 static int usage(void) {
-    fprintf(stderr, "usage: l4load throughput|round-trip|connect ADDRESS PORT CONNECTIONS WARM_MS "
-                    "RUN_MS [down|up|BYTES]\n       l4load idle ADDRESS PORT CONNECTIONS MAX_MS\n");
+    fprintf(stderr, "usage: l4load throughput|round-trip|connect|http1 ADDRESS PORT CONNECTIONS "
+                    "WARM_MS RUN_MS [down|up|BYTES]\n       l4load idle ADDRESS PORT CONNECTIONS MAX_MS\n");
     return 2;
 }
 
@@ -256,6 +324,10 @@ int main(int argc, char **argv) {
     long run_ms = number(argv[6], "RUN_MS", 1, MAX_RUN_MS);
     if (strcmp(argv[1], "connect") == 0 && argc == 7) {
         kind = CONNECT;
+    } else if (strcmp(argv[1], "http1") == 0 && argc == 7) {
+        kind = HTTP1;
+        message = strlen(REQUEST);
+        memcpy(outgoing, REQUEST, message);
     } else if (strcmp(argv[1], "round-trip") == 0 && argc == 8) {
         kind = ROUND_TRIP;
         message = (size_t)number(argv[7], "BYTES", 1, MAX_MESSAGE);

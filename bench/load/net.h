@@ -20,6 +20,9 @@
 #define WORK_ECHO 'E'
 #define WORK_SEND 'D'
 #define WORK_SINK 'S'
+/* A method of HTTP/1, whose requests are answered with CONTENT_BYTES. */
+#define WORK_HTTP1 'G'
+#define CONTENT_BYTES 100
 
 /* Reads a whole number within bounds from an argument, or ends the program with status 2. */
 static inline long number(const char *text, const char *name, long low, long high) {

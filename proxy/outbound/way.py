@@ -54,7 +54,7 @@ class Way:
         self.used_at = 0.0
         self._runtime = runtime
         reason = plaintext_reason(endpoint, runtime.own_ips)
-        self._can_ride = endpoint.hint is Hint.H2 and not reason
+        self._can_ride = runtime.upgrades and endpoint.hint is Hint.H2 and not reason
         self._http1: Pool | None = None
         self._http2: Pool | None = None
         self._tallies: dict[Stream, Tally] = {}

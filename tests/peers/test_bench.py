@@ -12,15 +12,25 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.candidate import Candidate, Greeting, Hop, Stage, plan_hops, start_hop, start_pair
+from bench.candidate import (
+    Candidate,
+    Carried,
+    Greeting,
+    Hop,
+    Stage,
+    plan_hops,
+    start_hop,
+    start_pair,
+)
 from bench.certificate import Leaf, make_credentials
 from bench.haproxy import Haproxy
-from bench.loadtool import start_backend
+from bench.loadtool import Http1Requests, Http2Requests, run_load, start_backend
 from bench.nginx import Nginx
 from bench.place import pick_cores, reserve_addresses
 from bench.probe import objections, probe
@@ -31,7 +41,7 @@ from tests.support.processes import processes_marked, wait_until
 
 ROOT = Path(__file__).parents[2]
 MARK = "PILLION_BENCH_TEST"
-pytestmark = [pytest.mark.slow, pytest.mark.needs("gcc", "setpriv", "taskset")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("gcc", "setpriv", "taskset", "h2load", "nghttpd")]
 CANDIDATES = [
     pytest.param(Pillion(), id="pillion"),
     pytest.param(Haproxy(), marks=pytest.mark.needs("haproxy"), id="haproxy"),
@@ -117,6 +127,32 @@ def test_a_pair_carries_bytes_over_verified_tls(
     assert objections(probe(pair, stage.credentials), resumes=resumes) == []
 
 
+UPGRADING = [
+    pytest.param(Haproxy("haproxy-h2", upgrades=True), marks=pytest.mark.needs("haproxy"), id="h2"),
+    pytest.param(Pillion("pillion-h1", upgrades=False), id="pillion-h1"),
+]
+
+
+@pytest.mark.parametrize("candidate", CANDIDATES + UPGRADING)
+@pytest.mark.parametrize("carried", [Carried.HTTP1, Carried.HTTP2])
+def test_a_pair_carries_requests_over_verified_tls(
+    stage: Stage, candidate: Candidate, carried: Carried
+) -> None:
+    """In each version that the candidate is measured with; no client without certificate."""
+    if carried not in candidate.carries:
+        assert candidate.name in {"nginx", "haproxy-h2", "pillion-h1"}
+        return
+    if carried is Carried.HTTP2:
+        stage = replace(stage, backend=reserve_addresses(1)[0])
+        start_backend(stage, carried)
+    pair = start_pair(candidate, stage, is_declared=False, carried=carried)
+    assert objections(probe(pair, stage.credentials), resumes=False) == []
+    load = Http1Requests(2) if carried is Carried.HTTP1 else Http2Requests(1, 2)
+    result = run_load(stage, load, pair.entry, 0.3, 0.3, lambda: None)
+    assert result.operations > 0
+    assert result.errors == 0
+
+
 @pytest.mark.parametrize("candidate", CANDIDATES)
 @pytest.mark.parametrize("resumes", [True, False])
 def test_an_outbound_hop_resumes_only_when_asked_to(
@@ -177,13 +213,13 @@ def test_one_short_round_brings_a_table_a_json_and_a_plot(tmp_path: Path) -> Non
     rows = {(row["work"], row["metric"]): row for row in data["rows"]}
     assert {work for work, _ in rows} == {
         *("down-1", "down-8", "up-1", "trips-1", "trips-64", "connect", "resume", "footprint"),
-        "first-byte",
+        *("http1-64", "http1-1", "http2-same", "http2-unique", "first-byte"),
     }
     for row in rows.values():
-        assert row["results"]["haproxy"]["spread"]["median"] > 0
+        assert row["results"]["haproxy"]["spread"]["median"] > 0, row["title"]
         assert row["results"]["haproxy"]["ratio"]["median"] == 1.0
         assert row["holds"] is None
-    for work in ("down-1", "trips-64", "connect"):
+    for work in ("down-1", "trips-64", "connect", "http1-64", "http2-unique"):
         cost = rows[work, "rate"]["results"]["haproxy"]["cpu_per_operation"]
         assert cost["spread"]["median"] > 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from discovery.model import Endpoint, Hint
 from identity.generation import Generation
 from tests.session.apps import exchange, serve
 from tests.session.http_apps import hello
@@ -23,3 +24,21 @@ async def test_a_request_is_carried_and_answered(
         assert body.startswith(b"GET /a?b=c HTTP/1.1\r\n")
         assert b"host: api.shop" in body
         assert b"l5d-client-id: " + web.identity.name.encode() in body
+
+
+@pytest.mark.parametrize(("upgrades", "spoken"), [("true", "HTTP/2"), ("false", "HTTP/1")])
+async def test_http1_between_sidecars_is_http2_unless_that_is_switched_off(
+    web: Generation, api: Generation, upgrades: str, spoken: str
+) -> None:
+    """The application gets the same request either way."""
+    settings = {"PILLION_H2_UPGRADE": upgrades}
+    async with serve(hello) as app, run_pair(web, api, app, client_settings=settings) as pair:
+        direct_port = pair.server.config.inbound_listen.port
+        pair.client.control.route(
+            app, Endpoint(address=app, identity=api.identity, direct_port=direct_port, hint=Hint.H2)
+        )
+        got = await exchange(pair.entry, b"GET /a HTTP/1.1\r\nHost: api.shop\r\n\r\n")
+        assert got.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"GET /a HTTP/1.1\r\n" in got
+        (between,) = pair.server.sidecar.runtime.connections
+        assert between.describe()["protocol"] == spoken

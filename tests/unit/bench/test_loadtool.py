@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench import loadtool
-from bench.candidate import Stage
+from bench.candidate import Carried, Stage
 from bench.certificate import make_credentials
 from bench.loadtool import (
     SOURCES,
     Connections,
+    Http1Requests,
+    Http2Requests,
     Load,
     RoundTrips,
     Throughput,
@@ -86,7 +90,8 @@ def test_latencies_are_kept_to_eight_tenths_of_a_percent(tmp_path: Path) -> None
 
 @pytest.mark.needs("gcc", "setpriv", "taskset")
 @pytest.mark.parametrize(
-    "load", [Throughput(2), Throughput(2, is_up=True), RoundTrips(4), Connections(4)]
+    "load",
+    [Throughput(2), Throughput(2, is_up=True), RoundTrips(4), Connections(4), Http1Requests(4)],
 )
 def test_each_load_counts_its_work_in_the_window(stage: Stage, load: Load) -> None:
     """Bytes or operations, never both, and nothing is lost without a proxy between."""
@@ -98,6 +103,47 @@ def test_each_load_counts_its_work_in_the_window(stage: Stage, load: Load) -> No
     assert (result.operations > 0) is not isinstance(load, Throughput)
     assert result.errors == 0
     assert result.p50_us <= result.p99_us
+
+
+@pytest.mark.needs("gcc", "setpriv", "taskset", "h2load", "nghttpd")
+@pytest.mark.parametrize("paths", [1, 100])
+def test_http2_is_counted_in_the_window(stage: Stage, paths: int) -> None:
+    """By h2load, against nghttpd; it gives no quantiles."""
+    far = replace(stage, backend=reserve_addresses(1)[0])
+    start_backend(far, Carried.HTTP2)
+    windows: list[bool] = []
+    load = Http2Requests(2, 4, paths)
+    result = run_load(far, load, far.backend, 0.1, 0.2, lambda: windows.append(True))
+    assert windows == [True]
+    assert 0.1 <= result.seconds < 2.0
+    assert result.operations > 0
+    assert (result.bytes, result.errors, result.p50_us) == (0, 0, 0.0)
+
+
+@pytest.mark.needs("gcc", "setpriv", "taskset", "h2load")
+def test_http2_against_nothing_fails_with_h2loads_reason(stage: Stage) -> None:
+    """Nothing listens there."""
+    (nowhere,) = reserve_addresses(1)
+    with pytest.raises(UnreachableError, match="h2load"):
+        run_load(stage, Http2Requests(1, 1), nowhere, 0.1, 0.1, lambda: None)
+
+
+@pytest.mark.needs("gcc", "setpriv", "taskset")
+@pytest.mark.parametrize("pieces", [1, 3, 1000])
+def test_the_backend_answers_each_head_however_it_is_cut(stage: Stage, pieces: int) -> None:
+    """Three requests sent ahead; a lone CR before CR LF CR LF is none of the end."""
+    sent = b"GET / HTTP/1.1\r\nhost: a\r\nx: \r\r\n\r\n" * 3
+    step = -(-len(sent) // min(pieces, len(sent)))
+    answer = b"HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\n"
+    answer += b"Content-Length: 100\r\n\r\n" + b"x" * 100
+    with socket.create_connection((stage.backend.ip, stage.backend.port), 5) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(sent), step):
+            client.sendall(sent[at : at + step])
+        got = b""
+        while len(got) < 3 * len(answer):
+            got += client.recv(4096)
+    assert got == answer * 3
 
 
 @pytest.mark.needs("gcc", "setpriv", "taskset")
@@ -147,6 +193,7 @@ def test_a_load_against_nothing_fails_with_the_tools_reason(stage: Stage) -> Non
         ["connect", "127.0.0.1", "80", "1", "1", "600001"],
         ["round-trip", "127.0.0.1", "80", "1", "1", "1", "16385"],
         ["throughput", "127.0.0.1", "80", "1", "1", "1", "sideways"],
+        ["http1", "127.0.0.1", "80", "1", "1", "1", "1"],
         ["idle", "127.0.0.1", "80", "1"],
     ],
 )

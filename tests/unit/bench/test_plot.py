@@ -33,12 +33,16 @@ def test_rates_and_costs_stand_side_by_side_line_by_line() -> None:
     assert [line.label for line in rate_lines(report)] == [
         line.label for line in cost_lines(report)
     ]
-    assert {line.limit for line in cost_lines(report)} == {None}
+    limits = {line.limit for line in cost_lines(report)}
+    assert limits == {None, 1 / 0.75}, "HTTP is judged by CPU time, all else by its rate"
 
 
 def test_latencies_and_sizes_have_panels_of_their_own() -> None:
     """Their units do not mix with rates."""
-    assert len(delay_lines(mk_report())) == 4
+    delays = {line.label for line in delay_lines(mk_report())}
+    assert "round trips, 64 B, 64 connections, p99" in delays
+    assert "HTTP/1, 1 connection, p50" in delays
+    assert len(delays) == 8
     assert [(panel.unit, panel.limit) for panel in size_panels(mk_report())] == [
         ("MiB", 45.0),
         ("KiB", 34.0),

@@ -282,7 +282,7 @@ def test_every_default_can_be_read_and_every_row_says_why() -> None:
         if row.default:
             row.form.parse(row.default)
         assert row.reason.endswith(".")
-        assert re.fullmatch(r"[A-Z][A-Z_]+", row.name)
+        assert re.fullmatch(r"[A-Z][A-Z0-9_]+", row.name)
     names = [row.name for row in TABLE]
     assert len(set(names)) == len(names)
 
