@@ -16,6 +16,8 @@ PROXY_ERROR: Final = b"l5d-proxy-error"
 PROXY_CONNECTION: Final = b"l5d-proxy-connection"
 _GRPC: Final = b"application/grpc"
 _NO_CONTENT: Final[Field] = (b"content-length", b"0")
+_GRPC_NOT_FOUND: Final = 5
+_GRPC_FAILED_PRECONDITION: Final = 9
 
 
 def answer_for(version: int, error: MeshError, *, is_grpc: bool, informs: bool) -> ResponseHead:
@@ -39,6 +41,35 @@ def answer_for(version: int, error: MeshError, *, is_grpc: bool, informs: bool) 
         if outcome.close:
             fields.append((PROXY_CONNECTION, b"close"))
     return ResponseHead(status, b"", version, tuple(fields), 0, not outcome.close)
+
+
+def redirect_answer(version: int, status: int, location: bytes, *, is_grpc: bool) -> ResponseHead:
+    """Return the answer that sends a client elsewhere; gRPC knows none and is told NOT_FOUND."""
+    if is_grpc:
+        return _grpc_answer(version, _GRPC_NOT_FOUND, "redirected")
+    return ResponseHead(
+        status, b"", version, ((b"location", location), _NO_CONTENT), 0, keep_alive=True
+    )
+
+
+def injected_answer(
+    version: int, status: int, message: str, *, is_grpc: bool, is_code: bool
+) -> ResponseHead:
+    """Return a failure that was asked for: an HTTP status, or a gRPC code where ``is_code``."""
+    if is_grpc or is_code:
+        return _grpc_answer(version, status if is_code else _GRPC_FAILED_PRECONDITION, message)
+    fields = (_NO_CONTENT, (PROXY_ERROR, safe_value(message))) if message else (_NO_CONTENT,)
+    return ResponseHead(status, b"", version, fields, 0, keep_alive=True)
+
+
+def _grpc_answer(version: int, code: int, message: str) -> ResponseHead:
+    fields = (
+        (b"content-type", _GRPC),
+        (b"grpc-status", b"%d" % code),
+        (b"grpc-message", _percent(message)),
+        _NO_CONTENT,
+    )
+    return ResponseHead(200, b"", version, fields, 0, keep_alive=True)
 
 
 def trailers_for(error: MeshError, *, informs: bool) -> Fields:

@@ -393,6 +393,8 @@ class Exchange:
         if self._near is not None and not self.is_over:
             self.responded = True
             self.status = head.status
+            if self.is_grpc:
+                self.grpc_status = grpc_status_of(value_of(head.fields, b"grpc-status"))
             self._near.send_head(head, ended=True)
             self._finish(None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import random
 from time import monotonic
 from typing import Final, final
 
@@ -12,8 +13,9 @@ from discovery.model import Address, Labels
 from policy.decide import decide_request, reads_headers
 from policy.limit import RateState, decide_rate
 from policy.match import Request
-from policy.model import Client, Permit, RateLimit, Refusal, ServerPolicy
+from policy.model import Client, Permit, RateLimit, Refusal, ServerPolicy, Verdict
 from proxy.http.exchange import Case, Exchange, Service
+from proxy.http.filter import filter_request
 from proxy.http.pool import Http1Pool, Http2Pool, Pool
 from proxy.net.connection import Tally, error_name
 from proxy.net.inbox import Inbox
@@ -194,22 +196,35 @@ class InboundRequests(Service):
         exchange.informs = self._identity is not None
         policy = self._policy.current
         verdict = decide_request(policy, self._client, self._as_matched(policy, head))
-        if isinstance(verdict, Permit) and policy.rate_limit is not None:
-            state = self._limit.of(policy.rate_limit)
-            verdict = decide_rate(state, verdict, self._client.identity, exchange.began)
+        going: RequestHead | ResponseHead | RefusedError = head
+        if isinstance(verdict, Permit):
+            if verdict.filters:
+                going = _filtered(exchange, verdict)
+            if policy.rate_limit is not None and isinstance(going, RequestHead):
+                state = self._limit.of(policy.rate_limit)
+                verdict = decide_rate(state, verdict, self._client.identity, exchange.began)
+        if verdict.audits:
+            self._counts.audited(verdict)
         if isinstance(verdict, Refusal):
             self._refuse(exchange, verdict)
             return
+        if verdict.is_audit:
+            self._log_allowed(head, verdict)
         counts = self._counts.permitted(verdict, is_grpc=exchange.is_grpc)
         counts.request()
         is_http2 = head.version == HTTP_2 and mark_of(head) is None
         pool = self._pools.of(self._target, is_http2=is_http2)
         exchange.case = InboundCase(self, pool, counts)
-        fields = without_fields(head.fields, _CLIENT_ID_ONLY)
+        if isinstance(going, ResponseHead):
+            exchange.answer(going)
+            return
+        if isinstance(going, RefusedError):
+            exchange.fail(going)
+            return
+        fields = without_fields(going.fields, _CLIENT_ID_ONLY)
         if self._identity is not None:
             fields = (*fields, self._identity)
-        if fields is not head.fields:
-            exchange.head = replace(head, fields=fields)
+        exchange.head = going if fields is going.fields else replace(going, fields=fields)
         pool.carry(exchange)
 
     def _as_matched(self, policy: ServerPolicy, head: RequestHead) -> Request:
@@ -228,24 +243,38 @@ class InboundRequests(Service):
 
     def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         self._counts.refused(refusal)
-        client = self._client
         self._log.info(
             "request denied",
-            direction="inbound",
             code=refusal.code,
-            client_ip=client.ip,
-            client_identity=str(client.identity or ""),
-            tls=client.tls.value,
-            target=str(self._target),
-            method=exchange.head.method.decode("ascii"),
-            path=exchange.head.path.decode("latin-1")[:200],
-            server=str(refusal.server),
-            route=str(refusal.route or ""),
             reason=refusal.reason,
             hint=refusal.hint,
             tried=[f"{each.authorization}: {each.failed}" for each in refusal.attempts],
+            **self._facts(exchange.head, refusal),
         )
         exchange.fail(RefusedError(refusal.reason, code=refusal.code))
+
+    def _log_allowed(self, head: RequestHead, permit: Permit) -> None:
+        """Tell of a request that the default policy ``audit`` alone let in, as Linkerd does."""
+        self._log.info(
+            "request allowed",
+            authorization=str(permit.authorization),
+            **self._facts(head, permit),
+        )
+
+    def _facts(self, head: RequestHead, verdict: Verdict) -> dict[str, str]:
+        """Return who asked for what, and where that was decided."""
+        client = self._client
+        return {
+            "direction": "inbound",
+            "client_ip": client.ip,
+            "client_identity": str(client.identity or ""),
+            "tls": client.tls.value,
+            "target": str(self._target),
+            "method": head.method.decode("ascii"),
+            "path": head.path.decode("latin-1")[:200],
+            "server": str(verdict.server),
+            "route": str(verdict.route or ""),
+        }
 
     def refused(self, code: str) -> None:
         """Count a message that breaks the protocol's rules."""
@@ -261,6 +290,21 @@ class InboundRequests(Service):
             target=str(self._target),
             reason=str(error),
         )
+
+
+def _filtered(exchange: Exchange, permit: Permit) -> RequestHead | ResponseHead | RefusedError:
+    """Return a request as it goes on, what answers it, or why it cannot go on."""
+    try:
+        return filter_request(
+            permit.filters,
+            permit.match,
+            exchange.head,
+            random(),  # noqa: S311  # which share of requests fails is no secret
+            is_grpc=exchange.is_grpc,
+            injects=False,
+        )
+    except RefusedError as error:
+        return error
 
 
 @final

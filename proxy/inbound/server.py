@@ -29,6 +29,7 @@ from proxy.telemetry.http import InboundHttp
 from proxy.telemetry.metric import (
     accept_labels,
     authz_labels,
+    count_audits,
     server_labels,
     target_labels,
 )
@@ -387,6 +388,8 @@ class InboundServer:
         policy = self._policies.inbound(target.port).current
         verdict = decide_connection(policy, client)
         counted = self._count_as(policy, target, client)
+        if verdict.audits:
+            count_audits(runtime.metrics, verdict, counted.labels, is_request=False)
         if isinstance(verdict, Refusal):
             runtime.metrics.deny.child(counted.labels).value += 1
             self._denied(verdict, client, target, "connection denied")

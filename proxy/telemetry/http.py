@@ -11,7 +11,7 @@ from typing import Final, final
 
 from discovery.model import Address, Endpoint, Labels, Metadata
 from identity.name import Identity
-from policy.model import DEFAULT_ROUTE, Client, ClientTls, LimitHit, Permit, Refusal
+from policy.model import DEFAULT_ROUTE, Client, ClientTls, LimitHit, Permit, Refusal, Verdict
 from proxy.telemetry.classification import GRPC_NAMES, UNKNOWN, is_failure
 from proxy.telemetry.http_metric import HttpMetrics, OutboundFamilies
 from proxy.telemetry.metric import (
@@ -19,6 +19,7 @@ from proxy.telemetry.metric import (
     accept_labels,
     authz_labels,
     backend_labels,
+    count_audits,
     dst_labels,
     inbound_route_labels,
     parent_labels,
@@ -172,10 +173,11 @@ class InboundCounts:
 class InboundClient:
     """Requests that come from one kind of client to one port."""
 
-    __slots__ = ("_counts", "_metrics", "_near", "_permits", "_port", "_target", "_tls")
+    __slots__ = ("_all", "_counts", "_metrics", "_near", "_permits", "_port", "_target", "_tls")
 
-    def __init__(self, metrics: HttpMetrics, target: Address, client: Client) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: Metrics, target: Address, client: Client) -> None:
+        self._all = metrics
+        self._metrics = metrics.http
         self._port = target.port
         self._target = target_labels(target)
         self._tls = accept_labels(client)
@@ -202,6 +204,11 @@ class InboundClient:
             labels = (*labels, *inbound_route_labels(refusal.route or DEFAULT_ROUTE))
         family.child((*labels, *self._tls)).value += 1
 
+    def audited(self, verdict: Verdict) -> None:
+        """Count what policies in audit mode said beside a verdict."""
+        labels = (*self._near, *server_labels(verdict.server, self._port))
+        count_audits(self._all, verdict, labels, is_request=True)
+
     def failed(self, code: str, server: Metadata) -> None:
         """Count a request that failed here, by the error's code: malformed, or not carried."""
         labels = (("error", code), *self._target, *server_labels(server, self._port))
@@ -224,9 +231,10 @@ class InboundClient:
 class InboundHttp:
     """The inbound families of one sidecar."""
 
-    __slots__ = ("_clients", "_metrics")
+    __slots__ = ("_all", "_clients", "_metrics")
 
     def __init__(self, metrics: Metrics) -> None:
+        self._all = metrics
         self._metrics = metrics.http
         self._clients: Cache[_Kind, InboundClient] = Cache()
 
@@ -235,7 +243,7 @@ class InboundHttp:
         key = (target, client.tls, client.identity, client.sni)
         found = self._clients.get(key)
         if found is None:
-            found = self._clients.put(key, InboundClient(self._metrics, target, client))
+            found = self._clients.put(key, InboundClient(self._all, target, client))
         return found
 
     def detected(self, result: str, seconds: float, server: Metadata, port: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, final
 
 from discovery.model import Address, Labels, Metadata
-from policy.model import Client, ClientTls
+from policy.model import DEFAULT_ROUTE, Client, ClientTls, Verdict
 from proxy.telemetry.balancer import BalancerFamilies
 from proxy.telemetry.http_metric import HttpMetrics
 from proxy.telemetry.slot import Family, Histogram, HistogramFamily, Table
@@ -41,6 +41,7 @@ LABEL_SETS: Final[Mapping[str, tuple[str, ...]]] = {
 _SIDE: Final = (
     *("direction", "peer", "authority", "TARGET", "TLS_ACCEPT", "TLS_CONNECT", "SRV", "DST"),
 )
+_AUDITED: Final = ("TARGET", "SRV", "INBOUND_ROUTE", "AUTHZ", "TLS_ACCEPT")
 
 CONNECT_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 """From a dial on this machine to the limit that Linkerd sets."""
@@ -105,6 +106,19 @@ class Metrics:
             "counter",
             "Open inbound connections cut because policy changed.",
             ("TARGET", "SRV", "TLS_ACCEPT"),
+        )
+        self.audit_allow = Family(
+            "pillion_inbound_audit_allow_total",
+            "counter",
+            "Inbound requests and connections that a policy in audit mode would let in, if it were "
+            "enforced; AUTHZ is that policy.",
+            _AUDITED,
+        )
+        self.audit_deny = Family(
+            "pillion_inbound_audit_deny_total",
+            "counter",
+            "Those that it would refuse.",
+            _AUDITED,
         )
         self.inbound_errors = Family(
             "inbound_tcp_errors_total",
@@ -284,6 +298,18 @@ class Metrics:
             found += each.families()
         self.folds.set_all({(("metric", each.name),): each.folds for each in found if each.folds})
         return found
+
+
+def count_audits(metrics: Metrics, verdict: Verdict, labels: Labels, *, is_request: bool) -> None:
+    """Count what policies in audit mode said beside a verdict.
+
+    ``labels``: the fragments TARGET, SRV and TLS_ACCEPT. A connection has no route.
+    """
+    if is_request:
+        labels = (*labels, *inbound_route_labels(verdict.route or DEFAULT_ROUTE))
+    for each in verdict.audits:
+        family = metrics.audit_allow if each.would_allow else metrics.audit_deny
+        family.child((*labels, *authz_labels(each.authorization))).value += 1
 
 
 def target_labels(target: Address) -> Labels:
