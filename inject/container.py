@@ -41,7 +41,7 @@ _OWN_PORTS: Final = (4190, 4191)
 """Never captured by ``pillion redirect``, whatever is asked for."""
 
 
-def init_container(settings: Settings) -> dict[str, Json]:
+def init_container(settings: Settings, options: Options) -> dict[str, Json]:
     """Return the container that sets the capture rules and ends."""
     inbound = settings.skip_inbound
     if settings.admin_port not in _OWN_PORTS:
@@ -56,6 +56,8 @@ def init_container(settings: Settings) -> dict[str, Json]:
         arguments += ["--proxy-gid", str(settings.gid)]
     arguments += ["--skip-inbound-ports", inbound]
     arguments += ["--skip-outbound-ports", settings.skip_outbound]
+    if options.iptables_mode:
+        arguments += ["--iptables-mode", options.iptables_mode]
     if settings.skip_subnets:
         arguments += ["--skip-subnets", settings.skip_subnets]
     return {

@@ -35,6 +35,8 @@ class Options:
     mesh_config_map: str = MESH_CONFIG_MAP
     identity_secret: str = ""
     capture: str = "redirect"
+    iptables_mode: str = ""
+    """As ``pillion redirect install`` has it; empty: its default."""
     native_sidecar: bool = True
     needs_annotation: bool = False
     """Inject only what ``linkerd.io/inject`` asks for, as admission does; else all but disabled."""

@@ -163,7 +163,7 @@ def _write(
     for mount in sidecar_mounts(settings, options):
         draft.append(("spec", "volumes"), mount.volume())
     sidecar = sidecar_container(settings, options)
-    init = None if settings.is_explicit else init_container(settings)
+    init = None if settings.is_explicit else init_container(settings, options)
     if settings.is_native:
         draft.prepend(("spec", "initContainers"), sidecar)
         if init is not None:

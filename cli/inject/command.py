@@ -26,6 +26,7 @@ from inject.options import (
 )
 from inject.pod import REASONS, Skip, inject_pod
 from inject.workload import Found, namespace_annotations
+from redirect.backend import Mode
 from resources.kind import is_name
 
 _ADDRESS: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", re.ASCII)
@@ -51,6 +52,11 @@ _ADDRESS: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?",
 @click.option("--control-namespace", default=CONTROL_NAMESPACE, show_default=True)
 @click.option("--capture", type=click.Choice(CAPTURES), default=CAPTURES[0], show_default=True)
 @click.option(
+    "--iptables-mode",
+    type=click.Choice([each.value for each in Mode]),
+    help="What sets the rules, where the nodes' kernels have not what is used otherwise.",
+)
+@click.option(
     "--native-sidecar/--no-native-sidecar",
     default=True,
     show_default=True,
@@ -73,6 +79,7 @@ def command(  # noqa: PLR0913  options by name
     cluster_domain: str,
     control_namespace: str,
     capture: str,
+    iptables_mode: str | None,
     native_sidecar: bool,
     only_annotated: bool,
 ) -> None:
@@ -95,6 +102,7 @@ def command(  # noqa: PLR0913  options by name
         mesh_config_map=mesh_config_map,
         identity_secret=identity_secret,
         capture=capture,
+        iptables_mode=iptables_mode or "",
         native_sidecar=native_sidecar,
         needs_annotation=only_annotated,
         created_by=f"pillion/cli {version}",

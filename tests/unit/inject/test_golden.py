@@ -195,6 +195,26 @@ def test_the_sidecar_takes_its_settings(path: Path) -> None:
         assert own == {config.inbound_listen.port, config.admin_listen.port}
 
 
+@CORPUS
+def test_the_init_container_s_arguments_are_taken(path: Path) -> None:
+    """The command that they are for plans rules for these very ports and this user."""
+    for pod in injected(inject(path).stdout):
+        init = containers(pod).get("linkerd-init")
+        if init is None:
+            continue
+        arguments = [*init["args"], "--dry-run", "--output", "json"]
+        result = CliRunner().invoke(pillion, arguments)
+        assert result.exit_code == 0, result.output
+        sidecar = containers(pod)["linkerd-proxy"]
+        uid = sidecar["securityContext"]["runAsUser"]
+        inbound, admin = (str(each["containerPort"]) for each in sidecar["ports"])
+        # Each rule as text: where it leads, whom it leaves out.
+        said = result.stdout
+        assert f"--to-port {inbound}" in said or f"--to-ports {inbound}" in said
+        assert f"--uid-owner {uid}" in said
+        assert admin in said
+
+
 def test_roots_in_the_environment_are_a_fallback(tmp_path: Path) -> None:
     """The ConfigMap may be missing then, and the sidecar takes the same roots."""
     mesh = mk_mesh(tmp_path / "authority")
