@@ -292,6 +292,8 @@ class Http2Connection(Http2Streams):
             return "http2-idle-stream" if self._is_idle(stream_id) else self._spend_noise()
         self._events.append(StreamReset(stream_id, read_four(payload), ""))
         self._drop(stream, RESET_BY_PEER)
+        if stream.is_answered or self._now - stream.opened_at >= self._limits.rapid:
+            return ""
         return self._spend_reset()
 
     def _on_window_update(self, stream_id: int, payload: bytes) -> str:

@@ -42,9 +42,13 @@ class Http2Limits:
     """Frames of one header block."""
 
     resets: int = 1_000
-    """Streams that a client may give up, or have given up by its faults, at once."""
+    """Streams that a client may give up rapidly, or have given up by its faults, at once."""
 
     resets_per_second: int = 33
+
+    rapid: float = 0.1
+    """Seconds within which an unanswered stream is given up rapidly. Later it has held its place
+    among ``streams`` for a while, as one that is served does, and a deadline may have passed."""
 
     noise: int = 1_000
     """Frames that carry nothing, at once; each that carries something buys another."""

@@ -65,6 +65,7 @@ class Http2Server(Http2Connection):
         if stream.is_finished:
             raise ValueError(f"the end of stream {stream_id} has been sent")
         pseudo = ((b":status", b"%d" % status),)
+        stream.is_answered = True
         self._outbox.send_head(stream, pseudo, fields, never_indexed, ends=ends)
         if ends:
             self._reap()
@@ -122,6 +123,7 @@ class Http2Server(Http2Connection):
             return self._refuse(stream_id, head)
         stream = Stream(stream_id, self._outbox.initial_window, self._limits.stream_window)
         stream.has_head = True
+        stream.opened_at = self._now
         stream.expected = section.length
         if ends:
             if section.length > 0:

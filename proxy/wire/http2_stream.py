@@ -48,6 +48,10 @@ class Stream:
     """
     trailers: Fields = ()
     never_indexed: frozenset[Field] = NONE_SENSITIVE
+    opened_at: float = 0.0
+    """When the request came, in seconds."""
+    is_answered: bool = False
+    """A head of the response is on its way."""
     is_ready: bool = False
     """It stands in the queue of those that may send."""
     stalled_since: float = -1.0

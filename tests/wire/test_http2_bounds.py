@@ -78,6 +78,29 @@ def test_streams_given_up_now_and_then_are_fine() -> None:
     assert not talk.codec.is_ended
 
 
+@pytest.mark.parametrize(("waits", "ends"), [(0.0625, True), (0.125, False)])
+def test_streams_given_up_late_are_fine(waits: float, ends: bool) -> None:
+    """A deadline that passes for call after call is nobody's attack."""
+    talk = serve(Http2Limits(resets=10, resets_per_second=0), answers=False)
+    for number in range(11):
+        talk.now = float(number)
+        talk.say(headers(2 * number + 1))
+        talk.now += waits
+        talk.say(reset(2 * number + 1))
+    assert talk.codec.is_ended == ends
+
+
+def test_streams_given_up_behind_the_answer_are_fine() -> None:
+    """Who has read enough of a stream may say so."""
+    talk = serve(Http2Limits(resets=10, resets_per_second=0), answers=False)
+    assert isinstance(talk.codec, Http2Server)
+    for number in range(11):
+        talk.say(headers(2 * number + 1))
+        talk.codec.send_head(2 * number + 1, 200, (), ends=False)
+        talk.say(reset(2 * number + 1))
+    assert not talk.codec.is_ended
+
+
 def test_answered_streams_pay_for_given_up_ones() -> None:
     """Half of the calls may be cancelled, however fast they come."""
     talk = serve()
