@@ -248,6 +248,7 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "connect-refused": Outcome(502, 14, TcpAction.RESET, close=True),
     "connect-timeout": Outcome(504, 4, TcpAction.RESET, close=True),
     "not-http": Outcome(403, 7, TcpAction.CLOSE, close=True),
+    "too-many-interim": Outcome(502, 14, TcpAction.RESET, close=True),
     "far-closed": Outcome(502, 14, TcpAction.RESET, close=True),
     "http2-broken": Outcome(502, 14, TcpAction.RESET, close=True),
     "http2-refused": Outcome(503, 14, TcpAction.RESET, close=False),

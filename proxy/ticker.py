@@ -37,6 +37,12 @@ class Ticker:
         """Call ``ticked`` no more."""
         self._ticked.pop(ticked, None)
 
+    def tick(self, now: float) -> None:
+        """Call everyone at once; ``now`` is the loop's time."""
+        for ticked in list(self._ticked):
+            if ticked in self._ticked:
+                ticked.on_tick(now)
+
     async def run(self) -> None:
         """Tick until cancelled."""
         loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Final, final
 
-from core.errors import ClosedEarlyError, MeshError
+from core.errors import ClosedEarlyError, MeshError, ServerProtocolError
 from proxy.http.answer import answer_for, trailers_for
 from proxy.net.stream import Stream
 from proxy.telemetry.classification import grpc_status_of, is_grpc_type
@@ -23,6 +23,8 @@ MAX_KEPT: Final = 65_536
 NO_ERROR: Final = 0
 CANCEL: Final = 8
 """Error codes of RST_STREAM (RFC 9113 §7)."""
+MAX_INTERIM: Final = 100
+"""Interim responses to one request; a server that sends more never comes to the final one."""
 
 
 class Near:
@@ -136,6 +138,7 @@ class Exchange:
 
     __slots__ = (
         "_far",
+        "_interim",
         "_is_cut",
         "_kept",
         "_near",
@@ -205,6 +208,7 @@ class Exchange:
         """Content from its beginning: what is not sent yet, and more where it may be wanted."""
         self._is_cut = False
         """The content's beginning is no longer at hand."""
+        self._interim = 0
         self._trailers: Fields = ()
 
     @property
@@ -317,6 +321,16 @@ class Exchange:
             self.status = head.status
             if self.is_grpc:
                 self.grpc_status = grpc_status_of(value_of(head.fields, b"grpc-status"))
+        else:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                self.fail(
+                    ServerProtocolError(
+                        f"the server sent more than {MAX_INTERIM} interim responses",
+                        code="too-many-interim",
+                    )
+                )
+                return
         near.send_head(head, ended=ended)
         if ended:
             self._finish(None)

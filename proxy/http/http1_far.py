@@ -250,7 +250,9 @@ class Http1Far(Far):
         owner = self._owner
         if self.stream.closed or owner is None:
             return
-        if self._may_live and self._request_ended and not self.stream.ended_in:
+        # What comes behind the answer nobody asked for: it must not be taken for the next one.
+        is_clean = not self.stream.ended_in and not self._reader.buffered
+        if self._may_live and self._request_ended and is_clean:
             self.stream.resume()
             owner.far_idle(self)
         else:

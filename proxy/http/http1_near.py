@@ -223,8 +223,9 @@ class Http1Near(Near):
 
     def _broke(self, error: MeshError) -> None:
         """End a connection whose client does not keep to the protocol."""
-        self._service.refused(error.code)
         exchange, self._exchange = self._exchange, None
+        if exchange is None or exchange.case is None:
+            self._service.refused(error.code)
         if exchange is None:
             self._refuse(error)
             return

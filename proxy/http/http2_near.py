@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from core.errors import ClosedEarlyError, MeshError
+from core.errors import ClientProtocolError, ClosedEarlyError, MeshError
 from proxy.http.exchange import NO_ERROR, Exchange, Near, Service
 from proxy.http.http1_near import NearOwner
 from proxy.http.http2_link import PING_S, PONG_S, Http2Link
@@ -238,14 +238,23 @@ class Http2Near:
         self._service.begin(exchange)
 
     def _reset(self, event: StreamReset) -> None:
-        if event.reason:
-            self._service.refused(event.reason)
         response = self.streams.pop(event.stream_id, None)
-        if response is None or response.exchange is None:
+        exchange = response.exchange if response is not None else None
+        if event.reason and (exchange is None or exchange.case is None):
+            self._service.refused(event.reason)
+        if response is None or exchange is None:
             return
-        exchange, response.exchange = response.exchange, None
-        why = event.reason or f"error {event.error}"
-        exchange.near_is_gone(ClosedEarlyError(f"the client reset the stream: {why}"))
+        response.exchange = None
+        if event.reason:
+            exchange.near_is_gone(
+                ClientProtocolError(
+                    f"the client broke a rule of HTTP/2: {event.reason}", code=event.reason
+                )
+            )
+        else:
+            exchange.near_is_gone(
+                ClosedEarlyError(f"the client reset the stream with error {event.error}")
+            )
 
     def _refill(self) -> None:
         for stream_id in self.codec.drained():
