@@ -147,6 +147,11 @@ class EmbeddedControl:
         """Return the live policy of one of our ports."""
         return self._inbound.watch(port, self._clock.monotonic())
 
+    def ports(self) -> tuple[int, ...]:
+        """Return the ports that our pod declares."""
+        ports = () if self._own is None else self._own.ports
+        return tuple(sorted({each.number for each in ports}))
+
     def outbound(self, destination: Address) -> Watch[OutboundPolicy | None]:
         """Return the live policy for an original destination; None: not a Service's."""
         return self._outbound.watch(destination, self._clock.monotonic())

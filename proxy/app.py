@@ -23,6 +23,7 @@ from core.watch import Watch
 from discovery.model import Address, Labels
 from identity.generation import Generation
 from proxy.admin.pages import AdminPages
+from proxy.admin.policies import PolicyPages
 from proxy.admin.server import AdminServer
 from proxy.config import Config
 from proxy.explicit import Explicit
@@ -258,13 +259,16 @@ class Sidecar:
         )
 
     def _pages(self, runtime: Runtime) -> AdminPages:
+        config = self._config
+        pod = f"{config.pod_namespace}/{config.pod_name}" if config.pod_name else ""
         return AdminPages(
             runtime,
-            asdict(self._config),
+            asdict(config),
+            PolicyPages(runtime, self._providers.policies, pod),
             unready=self.unready,
             warnings=self.warnings,
             refresh=self._refresh_gauges,
-            stop=self.stop if self._config.shutdown_endpoint else None,
+            stop=self.stop if config.shutdown_endpoint else None,
         )
 
     def unready(self) -> str:

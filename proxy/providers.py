@@ -37,6 +37,10 @@ class PolicyProvider(Protocol):
         """Return the live policy of one of our ports (1 to 65535)."""
         ...
 
+    def ports(self) -> tuple[int, ...]:
+        """Return the ports that our pod declares."""
+        ...
+
     def outbound(self, destination: Address) -> Watch[OutboundPolicy | None]:
         """Return the live policy for a destination; None: nothing is known of it."""
         ...

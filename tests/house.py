@@ -24,8 +24,8 @@ MODELS: Final = ("discovery.model", "policy.route", "policy.model", "multicluste
 
 _PROXY: Final = (
     *("identity", *MODELS, "multicluster.path", "multicluster.liveness"),
-    *("policy.decide", "policy.evidence", "policy.explain", "policy.limit", "policy.match"),
-    "policy.retry_condition",
+    *("policy.decide", "policy.explain", "policy.limit", "policy.match", "policy.describe"),
+    *("policy.judge", "policy.question", "policy.retry_condition"),
 )
 _CONTROL: Final = (
     *("identity", "resources", "discovery", "policy", "multicluster"),

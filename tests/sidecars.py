@@ -70,6 +70,10 @@ class Control:
         """Return the port's policy: the common one until a test sets another."""
         return self.policies.setdefault(port, Watch(self.policy))
 
+    def ports(self) -> tuple[int, ...]:
+        """Return the ports that were asked for or set."""
+        return tuple(sorted(self.policies))
+
     def outbound(self, destination: Address) -> Watch[OutboundPolicy | None]:
         """Return the destination's policy, None unless a test sets one."""
         return self.outbound_policies.setdefault(destination, Watch(None))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import final
 
-from cli.output import Form, Json, write
-from cli.policy.case import DEFAULT_IP, Target, parse_target
-from cli.policy.judge import judge
+from cli.output import Form, write
+from cli.policy.case import Target, parse_target
 from control.offline import OfflineMesh
 from core.errors import ConfigError
 from core.nearest import nearest_name
-from discovery.model import Metadata
 from identity.name import Identity, try_identity
+from policy.describe import explanation_data
 from policy.explain import Explanation, explain_verdict
-from policy.match import Request
-from policy.model import Client, ClientTls, Permit, Refusal
+from policy.judge import judge
+from policy.model import Client
+from policy.question import asked_client, asked_request, is_ip
 from resources.kind import ObjectKey
 from resources.service import Service
 from resources.workload import Workload
@@ -52,7 +51,9 @@ def answer(mesh: OfflineMesh, question: Question) -> Answer:
     """Answer a question. Raises ConfigError when it cannot be understood."""
     client = _client(mesh, question)
     target = _target(mesh, question.destination)
-    request = _request(question)
+    request = asked_request(
+        question.method, question.path, question.headers, is_grpc=question.is_grpc
+    )
     policy = mesh.policy(ObjectKey("", "Pod", target.namespace, target.pod), target.port)
     judged = judge(policy, client, request, is_grpc=question.is_grpc)
     explanation = explain_verdict(policy, client, request, judged.verdict)
@@ -62,73 +63,14 @@ def answer(mesh: OfflineMesh, question: Question) -> Answer:
 def show_answer(form: Form, found: Answer) -> None:
     """Print an answer."""
     told = found.explanation
-    verdict = told.verdict
-    data: Json = {
-        "verdict": told.word,
-        "status": found.status,
-        "code": verdict.code if isinstance(verdict, Refusal) else None,
-        "reason": told.headline,
-        "client": {
-            "ip": found.client.ip,
-            "tls": found.client.tls.value,
-            "identity": str(found.client.identity) if found.client.identity else None,
-        },
-        "to": str(found.target),
-        "server": _shown(verdict.server),
-        "route": _shown(verdict.route),
-        "authorization": _shown(verdict.authorization) if isinstance(verdict, Permit) else None,
-        "steps": [
-            {
-                "label": each.label,
-                "subject": each.subject,
-                "said": each.said,
-                "clause": each.clause or None,
-            }
-            for each in told.steps
-        ],
-        "try": [each.text for each in told.remedies],
-    }
+    data = explanation_data(found.client, str(found.target), told, found.status)
     write(form, data, table=lambda: str(told), short=lambda: told.word)
 
 
-def _shown(metadata: Metadata | None) -> Json:
-    if metadata is None:
-        return None
-    return {
-        "group": metadata.group,
-        "kind": metadata.kind,
-        "namespace": metadata.namespace,
-        "name": metadata.name,
-    }
-
-
-def _request(question: Question) -> Request | None:
-    method = question.method or ("POST" if question.is_grpc else "")
-    if not method:
-        if question.headers:
-            raise ConfigError("a header belongs to a request: give METHOD and PATH")
-        return None
-    headers = []
-    for each in question.headers:
-        name, colon, value = each.partition(":")
-        if not colon or not name.strip():
-            raise ConfigError(f"{each!r} is no header; wanted NAME:VALUE")
-        headers.append((name.strip().lower(), value.strip()))
-    path, _, query = (question.path or "/").partition("?")
-    host = next((value for name, value in headers if name == "host"), "")
-    return Request(
-        method.upper(),
-        path,
-        host,
-        query,
-        tuple((name.encode(), value.encode()) for name, value in headers),
-    )
-
-
 def _client(mesh: OfflineMesh, question: Question) -> Client:
-    source, tls = question.source, question.tls
+    source = question.source
     ip, identity = question.ip, None
-    if _is_ip(source):
+    if is_ip(source):
         ip = ip or source
     elif source.count("/") == 1:
         ip, identity = _pod_or_account(mesh, source, ip)
@@ -139,17 +81,7 @@ def _client(mesh: OfflineMesh, question: Question) -> Client:
                 f"{source!r} is no caller",
                 hint="give a pod or account as NAMESPACE/NAME, an identity, or an IP address",
             )
-    if not _is_ip(ip or DEFAULT_IP):
-        raise ConfigError(f"{ip!r} is no IP address")
-    if not tls:
-        tls = "mesh" if identity is not None else "none"
-    if tls == "mesh" and identity is None:
-        raise ConfigError(f"{source} has no identity: use --tls no-identity or --tls none")
-    return Client(
-        ip or DEFAULT_IP,
-        ClientTls.NONE if tls == "none" else ClientTls.MESH,
-        identity if tls == "mesh" else None,
-    )
+    return asked_client(source, identity, ip, question.tls)
 
 
 def _pod_or_account(mesh: OfflineMesh, source: str, ip: str) -> tuple[str, Identity | None]:
@@ -205,11 +137,3 @@ def _behind(mesh: OfflineMesh, service: Service, number: int) -> Target | None:
 def _fits(workload: Workload, service: Service) -> bool:
     labels = workload.pod.meta.labels
     return all(labels.get(key) == value for key, value in service.selector.items())
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -12,6 +12,7 @@ from core.errors import ConfigError
 from identity.name import try_identity
 from policy.match import Request
 from policy.model import Client, ClientTls
+from policy.question import DEFAULT_IP
 from resources.document import (
     Mapping,
     Node,
@@ -23,8 +24,6 @@ from resources.document import (
 from resources.fields import Fields
 from resources.http_route import METHODS
 
-DEFAULT_IP: Final = "10.0.0.1"
-"""Whence a client calls whose case does not say."""
 VERDICTS: Final = ("allow", "deny", "not-found", "rate-limited", "invalid")
 EXPECTED: Final = ("verdict", "status", "server", "route", "authorization")
 MAX_REPEAT: Final = 100_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 from xml.etree import ElementTree as ET
@@ -11,11 +11,11 @@ import click
 
 from cli.output import Form, Json, write
 from cli.policy.case import Case, read_cases
-from cli.policy.judge import judge
 from control.offline import OfflineMesh
 from core.errors import ConfigError
 from core.nearest import nearest_name
 from policy.explain import explain_verdict
+from policy.judge import judge
 
 
 @final
@@ -24,7 +24,7 @@ class Result:
     """What came of a case."""
 
     case: Case
-    got: dict[str, Json]
+    got: Mapping[str, Json]
     explanation: str
 
     @property

@@ -8,14 +8,15 @@ its own. That keeps a web page, a scanner or a neighbor from turning off a sidec
 from __future__ import annotations
 
 import heapq
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, final
 
 from identity.generation import Generation
 from policy.model import Client
+from proxy.admin.answer import TEXT, Answer, Page, say, show
 from proxy.admin.certificates import describe_certificates, write_certificates
+from proxy.admin.policies import PolicyPages
 from proxy.net.connection import OpenConnection
 from proxy.runtime import Runtime
 from proxy.telemetry.exposition import CONTENT_TYPE, expose
@@ -28,14 +29,7 @@ MAX_WARNINGS: Final = 20
 MAX_LEVEL_BYTES: Final = 512
 """The longest body that can be a log level, or a filter of Linkerd's."""
 
-_TEXT: Final = "text/plain; charset=utf-8"
-_JSON: Final = "application/json"
 _PEM: Final = "application/pem-certificate-chain"
-
-Answer = tuple[int, str, bytes]
-"""Status, content type, body."""
-Page = Callable[[str, bytes], Answer]
-"""Takes the request's query and body."""
 
 
 @final
@@ -46,6 +40,7 @@ class AdminPages:
         self,
         runtime: Runtime,
         config: Mapping[str, object],
+        policies: PolicyPages,
         *,
         unready: Callable[[], str],
         refresh: Callable[[], None],
@@ -62,7 +57,7 @@ class AdminPages:
         self._stop = stop
         """Begins to drain; None: nobody may ask for that here."""
         self._shown_generation: Generation | None = None
-        self._certificates_as: tuple[Answer, Answer] = (_say(503, ""), _say(503, ""))
+        self._certificates_as: tuple[Answer, Answer] = (say(503, ""), say(503, ""))
         """/certs of that generation, as JSON and PEM: made once, asked for by anybody."""
         self._shown: Final[Mapping[str, Page]] = {
             "/live": self._live,
@@ -71,6 +66,8 @@ class AdminPages:
             "/config": self._configuration,
             "/connections": self._connections,
             "/certs": self._certificates,
+            "/policy": policies.policy,
+            "/explain": policies.explain,
             "/proxy-log-level": self._level,
         }
         self._changed: Final[Mapping[str, tuple[str, Page]]] = {
@@ -84,28 +81,28 @@ class AdminPages:
         changing, change = self._changed.get(path, ("", None))
         if show is None and change is None:
             known = " ".join(sorted({*self._shown, *self._changed}))
-            return _say(404, f"no page {path[:80]!a}; there are {known}")
+            return say(404, f"no page {path[:80]!a}; there are {known}")
         if show is not None and method in {"GET", "HEAD"}:
             return show(query, body)
         if change is None or method != changing:
             allowed = [*(("GET", "HEAD") if show is not None else ()), changing]
-            return _say(405, f"{path} takes {', '.join(each for each in allowed if each)}")
+            return say(405, f"{path} takes {', '.join(each for each in allowed if each)}")
         if not self._runtime.is_local(client.ip):
-            return _say(403, f"{method} {path} is for local peers, and {client.ip} is none")
+            return say(403, f"{method} {path} is for local peers, and {client.ip} is none")
         return change(query, body)
 
     def _live(self, _: str, __: bytes) -> Answer:
-        return _say(200, "live")
+        return say(200, "live")
 
     def _ready(self, _: str, __: bytes) -> Answer:
         reason = self._unready()
         if reason:
-            return _say(503, f"not ready: {reason}")
+            return say(503, f"not ready: {reason}")
         warnings = self._warnings()
         lines = ["ready", *(f"warning: {each}" for each in warnings[:MAX_WARNINGS])]
         if len(warnings) > MAX_WARNINGS:
             lines.append(f"warning: and {len(warnings) - MAX_WARNINGS} more")
-        return _say(200, "\n".join(lines))
+        return say(200, "\n".join(lines))
 
     def _metrics(self, _: str, __: bytes) -> Answer:
         self._refresh()
@@ -114,14 +111,14 @@ class AdminPages:
         return 200, CONTENT_TYPE, expose(self._runtime.metrics.families())
 
     def _configuration(self, _: str, __: bytes) -> Answer:
-        return _show({**self._config, "time": time.time()})
+        return show({**self._config, "time": time.time()})
 
     def _connections(self, _: str, __: bytes) -> Answer:
         """Return the open connections, oldest first, as many as there is room for."""
         now = self._runtime.clock.monotonic()
         found = self._runtime.connections
         oldest = heapq.nsmallest(MAX_SHOWN, found, key=lambda each: each.opened_at)
-        return _show(
+        return show(
             {
                 "open": len(found),
                 "shown": len(oldest),
@@ -132,46 +129,38 @@ class AdminPages:
     def _certificates(self, query: str, _: bytes) -> Answer:
         generation = self._runtime.generation.current
         if generation is None:
-            return _say(503, "no certificate has been issued to us yet")
+            return say(503, "no certificate has been issued to us yet")
         if self._shown_generation is not generation:
             self._shown_generation = generation
             self._certificates_as = (
-                _show(describe_certificates(generation)),
+                show(describe_certificates(generation)),
                 (200, _PEM, write_certificates(generation)),
             )
         as_json, as_pem = self._certificates_as
         return as_pem if query == "form=pem" else as_json
 
     def _level(self, _: str, __: bytes) -> Answer:
-        return _say(200, self._runtime.log.level)
+        return say(200, self._runtime.log.level)
 
     def _set_level(self, _: str, body: bytes) -> Answer:
         if len(body) > MAX_LEVEL_BYTES:
-            return _say(400, f"{len(body)} bytes are no log level")
+            return say(400, f"{len(body)} bytes are no log level")
         try:
             level = parse_level(body.decode("ascii", "replace").strip())
         except ValueError as error:
-            return _say(400, str(error))
+            return say(400, str(error))
         log = self._runtime.log
         log.warning("log level changes", before=log.level, after=level)
         log.set_level(level)
-        return 204, _TEXT, b""
+        return 204, TEXT, b""
 
     def _shutdown(self, _: str, __: bytes) -> Answer:
         if self._stop is None:
-            return _say(404, "shutdown endpoint is not enabled")
+            return say(404, "shutdown endpoint is not enabled")
         self._runtime.log.info("shutdown asked for by a local peer")
         self._stop()
-        return _say(200, "shutdown")
+        return say(200, "shutdown")
 
 
 def _describe(connection: OpenConnection, now: float) -> dict[str, object]:
     return {**connection.describe(), "age_s": round(now - connection.opened_at, 3)}
-
-
-def _say(status: int, text: str) -> Answer:
-    return status, _TEXT, f"{text}\n".encode()
-
-
-def _show(data: Mapping[str, object]) -> Answer:
-    return 200, _JSON, json.dumps(data, default=str, indent=2).encode() + b"\n"

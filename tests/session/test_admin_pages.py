@@ -21,6 +21,7 @@ from policy.model import Client
 from proxy.admin import certificates, pages
 from proxy.admin.certificates import describe_certificates
 from proxy.admin.pages import AdminPages
+from proxy.admin.policies import PolicyPages
 from proxy.net.capture import FixedCapture
 from tests.authority import Mesh, mk_mesh
 from tests.session.apps import echo, exchange, serve
@@ -57,6 +58,7 @@ def mk_pages(running: Running) -> AdminPages:
     return AdminPages(
         running.sidecar.runtime,
         {},
+        PolicyPages(running.sidecar.runtime, running.control, "shop/web-0"),
         unready=str,
         warnings=tuple,
         refresh=lambda: None,

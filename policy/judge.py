@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from cli.output import Json
 from core.errors import OUTCOMES
 from policy.decide import decide_connection, decide_request
 from policy.limit import RateState, decide_rate
@@ -24,7 +23,7 @@ class Judgement:
     status: int | None
     """HTTP's, or the grpc-status; None for a connection. What is let through counts as OK."""
 
-    def got(self) -> dict[str, Json]:
+    def got(self) -> dict[str, str | int | None]:
         """Return what a case may compare."""
         verdict = self.verdict
         return {
