@@ -12,6 +12,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers every GET with the words the server was given."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = 65_536  # head and content in one segment, as most servers do
     words = b""
 
     def do_GET(self) -> None:
@@ -26,11 +27,19 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing of it."""
 
 
+@final
+class Server(ThreadingHTTPServer):
+    """Takes many who come at once, as servers do."""
+
+    request_queue_size = 1024
+    daemon_threads = True
+
+
 def main() -> None:
     """Serve ``python -m cli.demo.web ADDRESS PORT WORDS`` until killed."""
     address, port, words = sys.argv[1:]
     Handler.words = words.encode() + b"\n"
-    ThreadingHTTPServer((address, int(port)), Handler).serve_forever()
+    Server((address, int(port)), Handler).serve_forever()
 
 
 if __name__ == "__main__":
