@@ -17,6 +17,7 @@ import yaml
 
 from inject.patch import Json
 from resources.document import (
+    MAX_FILE_BYTES,
     Mapping,
     Node,
     Problem,
@@ -35,6 +36,10 @@ _SAFE: Final = re.compile(r"[A-Za-z/][A-Za-z0-9_./@-]*", re.ASCII)
 """Text that needs no quotes, unless it is one of the words below."""
 _WORDS: Final = _TRUE | _FALSE | {"y", "Y", "n", "N", "null", "Null", "NULL", "nan", "inf"}
 MAX_DIGITS: Final = 400
+MAX_FILES: Final = 8
+"""How many files' bounds count: injected manifests are long, and come as one stream."""
+MAX_BYTES: Final = MAX_FILES * MAX_FILE_BYTES
+"""The longest manifest."""
 _WIDTH: Final = 1 << 30
 
 
@@ -56,7 +61,7 @@ def read_manifest(file: str, data: bytes) -> list[Document]:
     Raises UnreadableError on what is no YAML, has a key twice, or crosses a bound of
     ``resources.document``.
     """
-    nodes = read_documents(file, data)
+    nodes = read_documents(file, data, MAX_FILES)
     text = data.decode("utf-8-sig")
     starts = _starts(text)
     found: list[Document] = []

@@ -108,21 +108,24 @@ class UnreadableError(Exception):
         self.problem: Final = problem
 
 
-def read_documents(file: str, data: bytes) -> list[Node]:
+def read_documents(file: str, data: bytes, files: int = 1) -> list[Node]:
     """Return the documents in ``data``, empty ones left out; ``file`` is for messages.
+
+    A stream that stands for many files has the bounds of as many as ``files``.
 
     Raises UnreadableError on bad UTF-8 or YAML, on a crossed bound, and when there is no
     document: an empty file is what a writer leaves that was cut short.
     """
-    if len(data) > MAX_FILE_BYTES:
-        raise _unreadable(file, 0, f"has more than the {MAX_FILE_BYTES} bytes that are read")
+    most = MAX_FILE_BYTES * files
+    if len(data) > most:
+        raise _unreadable(file, 0, f"has more than the {most} bytes that are read")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _unreadable(file, 0, f"is not UTF-8 at byte {error.start}") from None
     if file.endswith(".json") or text.lstrip().startswith("{"):
         text = _SURROGATES.sub(_join_surrogates, text)
-    builder = _Builder(file)
+    builder = _Builder(file, MAX_DOCUMENTS * files, MAX_VALUES * files)
     try:
         for event in yaml.parse(text, Loader=yaml.CSafeLoader):
             builder.take(event)
@@ -152,10 +155,20 @@ class _Frame:
 class _Builder:
     """Turns parser events into nodes, counting as it goes."""
 
-    __slots__ = ("_anchors", "_file", "_open", "_values", "documents")
+    __slots__ = (
+        "_anchors",
+        "_file",
+        "_max_documents",
+        "_max_values",
+        "_open",
+        "_values",
+        "documents",
+    )
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, max_documents: int, max_values: int) -> None:
         self._file = file
+        self._max_documents = max_documents
+        self._max_values = max_values
         self._anchors: dict[str, Node] = {}
         self._open: list[_Frame] = []
         self._values = 0
@@ -183,8 +196,9 @@ class _Builder:
             self._place(known, line)
         elif isinstance(event, DocumentStartEvent):
             self._anchors.clear()
-            if len(self.documents) == MAX_DOCUMENTS:
-                raise _unreadable(self._file, line, f"has more than {MAX_DOCUMENTS} documents")
+            most = self._max_documents
+            if len(self.documents) == most:
+                raise _unreadable(self._file, line, f"has more than {most} documents")
 
     def _enter(self, node: Mapping | Sequence, anchor: str | None) -> None:
         if len(self._open) == MAX_DEPTH:
@@ -231,9 +245,9 @@ class _Builder:
             frame.merges.append(source)
 
     def _bound(self, values: int, line: int) -> None:
-        if values > MAX_VALUES:
+        if values > self._max_values:
             raise _unreadable(
-                self._file, line, f"has more than {MAX_VALUES} values, aliases counted"
+                self._file, line, f"has more than {self._max_values} values, aliases counted"
             )
 
 

@@ -9,11 +9,12 @@ from click.testing import CliRunner
 
 from cli.main import main, pillion
 from core.errors import ConfigError
+from inject.document import MAX_BYTES, MAX_FILES
 from inject.draft import MARK, MAX_MARK_BYTES
 from inject.facts import MAX_CONTAINERS
 from inject.settings import MAX_APP_PORTS
 from inject.workload import MAX_DEPTH
-from resources.document import MAX_DOCUMENTS, MAX_FILE_BYTES
+from resources.document import MAX_DOCUMENTS
 
 GOOD = """
 apiVersion: v1
@@ -292,13 +293,14 @@ def test_bounds() -> None:
     (problem,) = problems(pod(explicit, one_more))
     assert f"has {MAX_APP_PORTS + 1} ports" in problem
     documents = "---\nkind: X\napiVersion: v1\n"
-    assert accepted(documents * MAX_DOCUMENTS)
-    (problem,) = problems(documents * (MAX_DOCUMENTS + 1))
-    assert f"has more than {MAX_DOCUMENTS} documents" in problem
-    filled = GOOD + "#" * (MAX_FILE_BYTES - len(GOOD))
+    count = MAX_DOCUMENTS * MAX_FILES
+    assert accepted(documents * count)
+    (problem,) = problems(documents * (count + 1))
+    assert f"has more than {count} documents" in problem
+    filled = GOOD + "#" * (MAX_BYTES - len(GOOD))
     assert accepted(filled)
     (problem,) = problems(f"{filled}#")
-    assert f"has more than the {MAX_FILE_BYTES} bytes" in problem
+    assert f"has more than the {MAX_BYTES} bytes" in problem
     inner = "{apiVersion: v1, kind: X}"
     for _ in range(MAX_DEPTH // 2):
         inner = f"{{apiVersion: v1, kind: List, items: [{inner}]}}"

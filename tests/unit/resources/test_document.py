@@ -195,3 +195,15 @@ def test_json_means_what_json_says(value: dict[str, object]) -> None:
     text = json.dumps(value)
     (node,) = read_documents("a.json", text.encode())
     assert plain(node) == json.loads(text)
+
+
+def test_a_stream_of_many_files_has_their_bounds() -> None:
+    """Of bytes, documents and values alike."""
+    for at_most, one_more in (
+        (b"a: " + b"x" * (2 * MAX_FILE_BYTES - 3), b"a: " + b"x" * (2 * MAX_FILE_BYTES - 2)),
+        (b"--- 1\n" * (2 * MAX_DOCUMENTS), b"--- 1\n" * (2 * MAX_DOCUMENTS + 1)),
+        (_list_of(2 * MAX_VALUES), _list_of(2 * MAX_VALUES + 1)),
+    ):
+        assert read_documents("a.yaml", at_most, 2)
+        with pytest.raises(UnreadableError):
+            read_documents("a.yaml", one_more, 2)
