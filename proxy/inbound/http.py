@@ -14,9 +14,11 @@ from policy.decide import decide_request, reads_headers
 from policy.limit import RateState, decide_rate
 from policy.match import Request
 from policy.model import Client, Permit, RateLimit, Refusal, ServerPolicy, Verdict
+from proxy.http.answer import PROXY_CONNECTION, PROXY_ERROR
 from proxy.http.exchange import Case, Exchange, Service
 from proxy.http.filter import filter_request
 from proxy.http.pool import Http1Pool, Http2Pool, Pool
+from proxy.inbound.journal import Journal, Record
 from proxy.net.connection import Tally, error_name
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
@@ -25,9 +27,11 @@ from proxy.telemetry.http import InboundClient, InboundCounts
 from proxy.telemetry.transport import Cache, SideSlots
 from proxy.wire.http_field import Field, without_fields
 from proxy.wire.http_message import HTTP_2, RequestHead, ResponseHead
-from proxy.wire.orig_proto import mark_of
+from proxy.wire.orig_proto import MARK, mark_of
 
 CLIENT_ID: Final = b"l5d-client-id"
+_FROM_SIDECARS: Final = frozenset((MARK, PROXY_ERROR, PROXY_CONNECTION))
+"""What one sidecar tells another; from an application it means nothing."""
 _CLIENT_ID_ONLY: Final = frozenset((CLIENT_ID,))
 REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 """Methods that ask for nothing to be done (RFC 9110 §9.2.1)."""
@@ -111,17 +115,27 @@ class AppPools:
 class InboundCase(Case):
     """One request that was let in."""
 
-    __slots__ = ("_counts", "_is_repeated", "_pool", "_service")
+    __slots__ = ("_counts", "_is_repeated", "_pool", "_record", "_service")
 
-    def __init__(self, service: InboundRequests, pool: Pool, counts: InboundCounts) -> None:
+    def __init__(
+        self,
+        service: InboundRequests,
+        pool: Pool,
+        counts: InboundCounts,
+        record: Record | None,
+    ) -> None:
         self._service = service
         self._pool = pool
         self._counts = counts
+        self._record = record
         self._is_repeated = False
 
     def on_response(self, exchange: Exchange, head: ResponseHead) -> ResponseHead:
-        """Pass the application's head on as it is."""
-        return head
+        """Pass the application's head on as it is, but for what only sidecars say."""
+        if self._record is not None:
+            self._record.answered()
+        fields = without_fields(head.fields, _FROM_SIDECARS)
+        return head if fields is head.fields else replace(head, fields=fields)
 
     def on_failure(self, exchange: Exchange, error: MeshError, *, reused: bool) -> bool:
         """Repeat what met a connection that had died while it was idle."""
@@ -130,6 +144,8 @@ class InboundCase(Case):
         if exchange.head.method not in REPEATABLE:
             return False
         self._is_repeated = True
+        if self._record is not None:
+            self._record.attempts += 1
         self._pool.carry(exchange)
         return True
 
@@ -144,6 +160,8 @@ class InboundCase(Case):
             now - exchange.began,
             now - exchange.ended_at,
         )
+        if self._record is not None:
+            self._record.write(exchange, code)
         if error is not None:
             self._service.failed(error)
 
@@ -157,6 +175,7 @@ class InboundRequests(Service):
         "_client",
         "_counts",
         "_identity",
+        "_journal",
         "_limit",
         "_log",
         "_policy",
@@ -176,8 +195,10 @@ class InboundRequests(Service):
         pools: AppPools,
         counts: InboundClient,
         limits: RateLimits,
+        journal: Journal | None,
     ) -> None:
         self._log = runtime.log
+        self._journal = journal
         self._policy = policy
         self._client = client
         self._target = target
@@ -205,8 +226,12 @@ class InboundRequests(Service):
                 verdict = decide_rate(state, verdict, self._client.identity, exchange.began)
         if verdict.audits:
             self._counts.audited(verdict)
+        journal = self._journal
+        record = None if journal is None else journal.begin(head, verdict)
         if isinstance(verdict, Refusal):
             self._refuse(exchange, verdict)
+            if record is not None:
+                record.write(exchange, verdict.code)
             return
         if verdict.is_audit:
             self._log_allowed(head, verdict)
@@ -214,7 +239,7 @@ class InboundRequests(Service):
         counts.request()
         is_http2 = head.version == HTTP_2 and mark_of(head) is None
         pool = self._pools.of(self._target, is_http2=is_http2)
-        exchange.case = InboundCase(self, pool, counts)
+        exchange.case = InboundCase(self, pool, counts, record)
         if isinstance(going, ResponseHead):
             exchange.answer(going)
             return
@@ -225,6 +250,8 @@ class InboundRequests(Service):
         if self._identity is not None:
             fields = (*fields, self._identity)
         exchange.head = going if fields is going.fields else replace(going, fields=fields)
+        if record is not None:
+            record.carried()
         pool.carry(exchange)
 
     def _as_matched(self, policy: ServerPolicy, head: RequestHead) -> Request:

@@ -19,7 +19,8 @@ from proxy.greeting import Greetings
 from proxy.http.connection import HttpConnection
 from proxy.inbound.detect import detect_client, read_transport_header
 from proxy.inbound.http import AppPools, InboundRequests, RateLimits
-from proxy.net.connection import Connection, error_name
+from proxy.inbound.journal import Journal
+from proxy.net.connection import Connection, error_name, peer_of
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
 from proxy.providers import PolicyProvider
@@ -365,6 +366,7 @@ class InboundServer:
                 self._pools,
                 self._http.client(target, client),
                 self._limits,
+                self._journal(stream, client),
             ),
             counted.near,
             HttpClient(client, target, watch),
@@ -374,6 +376,10 @@ class InboundServer:
         )
         runtime.log.info("connection", **connection.about.facts())
         connection.start(bytes(inbox.take()))
+
+    def _journal(self, stream: Stream, client: Client) -> Journal | None:
+        log = self._runtime.access_log
+        return None if log is None else Journal(log, client, peer_of(stream))
 
     async def _admit(
         self,

@@ -79,7 +79,7 @@ class Tally:
 
     def peer(self) -> str:
         """Return the peer's socket address; empty once it is gone."""
-        return _peer(self.stream)
+        return peer_of(self.stream)
 
 
 @final
@@ -138,7 +138,8 @@ class Connection:
         self._owner.connection_closed(self, error)
 
 
-def _peer(stream: Stream) -> str:
+def peer_of(stream: Stream) -> str:
+    """Return a stream's peer as ``ip:port``; empty once it is gone."""
     try:
         name = stream.socket.getpeername()
     except OSError:

@@ -34,6 +34,7 @@ class Side:
 
     running: Running
     entry: Address
+    app: Address
     direction: str
 
     async def count(self, family: str, **labels: str) -> float:
@@ -43,6 +44,12 @@ class Side:
     async def errors(self) -> dict[str, float]:
         """Return how many messages failed, by the error's code, as scraped."""
         return await failures(self.running, self.direction)
+
+    async def until_requests(self, number: int) -> None:
+        """Wait until so many requests have been let in."""
+        async with asyncio.timeout(PATIENCE_S):
+            while await self.count("request_total", direction=self.direction) < number:
+                await asyncio.sleep(0.01)
 
     def pass_time(self, seconds: float) -> None:
         """Let everybody who waits believe that so much time has passed."""
@@ -81,7 +88,7 @@ async def run_side(
         ) as running:
             config = running.config
             entry = config.inbound_listen if direction == "inbound" else config.outbound_listen
-            yield Side(running, entry, direction)
+            yield Side(running, entry, address, direction)
 
 
 @final
