@@ -14,6 +14,7 @@ from core.errors import Fault, MeshError
 from policy.model import Retry, Timeouts
 from proxy.http.exchange import Case, Exchange
 from proxy.net.alarm import Alarm
+from proxy.outbound.authority import addressed
 from proxy.outbound.member import Member
 from proxy.outbound.pick import Outcome, Pick, outcome_of
 from proxy.outbound.retry import Body, Ended, Happened, Retrying
@@ -49,7 +50,7 @@ class OutboundCase(Case):
     """One request."""
 
     __slots__ = (
-        *("_alarm", "_deadlines", "_ended", "_exchange", "_leg", "_pick", "_retrying"),
+        *("_alarm", "_deadlines", "_ended", "_exchange", "_head", "_leg", "_pick", "_retrying"),
         *("_rule", "_runtime", "_sender", "_tried", "_way"),
     )
 
@@ -67,6 +68,7 @@ class OutboundCase(Case):
         self._runtime = runtime
         self._sender = sender
         self._exchange = exchange
+        self._head: Final = exchange.head
         self._rule = rule
         self._leg = leg
         self._way: Way | None = None
@@ -144,6 +146,8 @@ class OutboundCase(Case):
         way.used_at = exchange.began
         way.counts.request()
         self._leg.counts.request()
+        authority = way.endpoint.authority_override
+        exchange.head = addressed(self._head, authority) if authority else self._head
         way.pool(exchange.head).carry(exchange)
 
     # What comes of it
