@@ -21,7 +21,7 @@ from proxy.wire.http2_event import (
 from proxy.wire.http2_server import Http2Server
 from proxy.wire.http_field import Fields, without_fields, without_hop_by_hop
 from proxy.wire.http_message import HTTP_2, ResponseHead
-from proxy.wire.orig_proto import mark_of, ride_back
+from proxy.wire.orig_proto import has_ridden, ride_back
 
 GOAWAY_S: Final = 1.0
 """How long after the first GOAWAY the last stream is named: a round trip, generously."""
@@ -231,7 +231,7 @@ class Http2Near:
 
     def _begin(self, event: RequestReceived) -> None:
         head = event.head
-        response = Http2Response(self, event.stream_id, is_riding=mark_of(head) is not None)
+        response = Http2Response(self, event.stream_id, is_riding=has_ridden(head))
         exchange = Exchange(head, response, ended=event.ended)
         response.exchange = exchange
         self.streams[event.stream_id] = response

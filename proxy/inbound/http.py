@@ -27,7 +27,7 @@ from proxy.telemetry.http import InboundClient, InboundCounts
 from proxy.telemetry.transport import Cache, SideSlots
 from proxy.wire.http_field import Field, without_fields
 from proxy.wire.http_message import HTTP_2, RequestHead, ResponseHead
-from proxy.wire.orig_proto import MARK, mark_of
+from proxy.wire.orig_proto import MARK, has_ridden
 
 CLIENT_ID: Final = b"l5d-client-id"
 _FROM_SIDECARS: Final = frozenset((MARK, PROXY_ERROR, PROXY_CONNECTION))
@@ -237,7 +237,7 @@ class InboundRequests(Service):
             self._log_allowed(head, verdict)
         counts = self._counts.permitted(verdict, is_grpc=exchange.is_grpc)
         counts.request()
-        is_http2 = head.version == HTTP_2 and mark_of(head) is None
+        is_http2 = head.version == HTTP_2 and not has_ridden(head)
         pool = self._pools.of(self._target, is_http2=is_http2)
         exchange.case = InboundCase(self, pool, counts, record)
         if isinstance(going, ResponseHead):

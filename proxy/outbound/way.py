@@ -21,7 +21,7 @@ from proxy.telemetry.http import EndpointCounts, OutboundHttp
 from proxy.telemetry.metric import dst_labels, target_labels
 from proxy.telemetry.transport import SideSlots
 from proxy.wire.http_message import HTTP_2, RequestHead
-from proxy.wire.orig_proto import can_ride, mark_of
+from proxy.wire.orig_proto import can_ride, has_ridden
 from proxy.wire.transport_header import SessionProtocol
 
 UNUSED_S: Final = 60.0
@@ -86,7 +86,7 @@ class Way:
         """Return the connections that carry a request like this one."""
         rides = self._can_ride and can_ride(head)
         # What came riding to a gateway alights where it cannot go on so.
-        if rides or (head.version == HTTP_2 and (self._can_ride or mark_of(head) is None)):
+        if rides or (head.version == HTTP_2 and (self._can_ride or not has_ridden(head))):
             if self._http2 is None:
                 self._http2 = Http2Pool(self._runtime.poller, self)
             return self._http2

@@ -91,6 +91,11 @@ def mark_of(head: RequestHead | ResponseHead) -> bytes | None:
     return None
 
 
+def has_ridden(head: RequestHead) -> bool:
+    """Tell whether a request came as HTTP/1 by HTTP/2. CONNECT never does, whatever its mark."""
+    return head.version == HTTP_2 and head.form is not Form.AUTHORITY and mark_of(head) is not None
+
+
 def alight(head: RequestHead, *, ended: bool) -> Http1Request:
     """Return a request that came by HTTP/2 as HTTP/1 for the application.
 

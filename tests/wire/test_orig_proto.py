@@ -18,6 +18,7 @@ from proxy.wire.orig_proto import (
     alight,
     alight_back,
     can_ride,
+    has_ridden,
     mark_of,
     ride,
     ride_back,
@@ -34,6 +35,17 @@ def carried(head: bytes, *, ended: bool = True) -> tuple[RequestHead, Http1Reque
     events = server.feed(client.take(), 0.0)
     (request,) = [event for event in events if isinstance(event, RequestReceived)]
     return request.head, alight(request.head, ended=ended)
+
+
+def test_a_marked_connect_has_not_ridden() -> None:
+    """A mark is a peer's word: it must not make a CONNECT of HTTP/2 a line of HTTP/1."""
+    client, server = Http2Client(), Http2Server()
+    pseudo = ((b":method", b"CONNECT"), (b":authority", b"a:80"))
+    client.send_request(pseudo, ((MARK, b"HTTP/1.1"),), ends=False)
+    events = server.feed(client.take(), 0.0)
+    (request,) = [event for event in events if isinstance(event, RequestReceived)]
+    assert mark_of(request.head) is not None
+    assert not has_ridden(request.head)
 
 
 @pytest.mark.parametrize(
