@@ -118,7 +118,7 @@ def _audited(mesh: OfflineMesh) -> list[Metadata]:
     for each in mesh.resources:
         if isinstance(each, _AUDITABLE) and each.is_audit:
             key = each.meta.key
-            # Labels carry kinds as Linkerd has them: authorizations in lower case, limits not.
+            # As decisions name them: authorizations in lower case, limits not.
             kind = key.kind if isinstance(each, RateLimitPolicy) else key.kind.lower()
             found.append(
                 Metadata(kind=kind, name=key.name, group=key.group, namespace=key.namespace)
@@ -155,7 +155,8 @@ def _ask(
 
 
 def _read_metrics(source: str, reports: dict[tuple[str, str, str], Report]) -> None:
-    by_name = {(kind, name): report for (kind, name, _), report in reports.items()}
+    # Labels have all kinds in lower case.
+    by_name = {(kind.lower(), name): report for (kind, name, _), report in reports.items()}
     for family in text_string_to_metric_families(_fetch(source)):
         if family.name not in {ALLOWED_METRIC, DENIED_METRIC}:
             continue
