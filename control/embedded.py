@@ -44,6 +44,8 @@ from policy.model import (
     ServerPolicy,
 )
 from policy.outbound_tls import outbound_tls, strictest
+from policy.route_attach import effective_routes
+from policy.route_outbound import Surroundings, routed_policy
 from resources.document import Problem
 from resources.kind import ObjectKey, Resource
 from resources.link import Link
@@ -327,8 +329,17 @@ class EmbeddedControl:
         if service is None:
             return None if in_cluster(config, destination.ip) else egress_policy(destination)
         namespace, name = service.meta.namespace, service.meta.name
-        host = service_host(namespace, name, config.cluster_domain)
-        return service_policy(service, lookup.namespace(namespace), destination.port, host)
+        domain = config.cluster_domain
+        host = service_host(namespace, name, domain)
+        plain = service_policy(service, lookup.namespace(namespace), destination.port, host)
+        routes = effective_routes(
+            lookup.routes(namespace, name), service, destination.port, self._key.namespace
+        )
+        around = Surroundings(
+            find=lookup.service,
+            host_of=lambda namespace, name: service_host(namespace, name, domain),
+        )
+        return routed_policy(plain, service, routes, around)
 
 
 def _outbound_tls(lookup: Lookup, resource: Pod | Service | None) -> OutboundTls:

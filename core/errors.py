@@ -191,6 +191,7 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "refused": Outcome(403, 7, TcpAction.CLOSE, close=False),
     "unauthorized": Outcome(403, 7, TcpAction.CLOSE, close=False),
     "route-not-found": Outcome(404, 5, TcpAction.CLOSE, close=False),
+    "call-not-found": Outcome(404, 12, TcpAction.CLOSE, close=False),
     "rate-limited": Outcome(429, 8, TcpAction.CLOSE, close=False),
     "policy-invalid": Outcome(403, 7, TcpAction.CLOSE, close=False),
     "filter-invalid": Outcome(500, 13, TcpAction.CLOSE, close=False),

@@ -17,6 +17,7 @@ from resources.endpoint_slice import EndpointSlice
 from resources.kind import ObjectKey, Resource
 from resources.namespace import Namespace
 from resources.pod import Pod
+from resources.route import Route
 from resources.server import Server
 from resources.service import Service
 from resources.workload import Workload
@@ -98,7 +99,7 @@ class Store:
         if isinstance(resource, Pod):
             change.pods.append(resource)
             self._remembered.pop(resource.meta.key, None)
-        elif not isinstance(resource, Service | EndpointSlice | Mirror):
+        elif not isinstance(resource, Service | EndpointSlice | Mirror | Route):
             self._remembered.clear()
 
 
@@ -157,6 +158,10 @@ class Lookup:
         """Return what a Service has in other clusters."""
         return self._one(("mirror", namespace, service), Mirror)
 
+    def routes(self, namespace: str, service: str) -> list[Route]:
+        """Return the routes of any namespace that name a Service as a parent, oldest first."""
+        return self._all(("routes-on-service", namespace, service), Route)
+
     def servers(self, namespace: str) -> list[Server]:
         """Return a namespace's Servers, oldest first."""
         return self._all(("servers", namespace, ""), Server)
@@ -207,6 +212,12 @@ def _tags(resource: Resource) -> set[Tag]:
         return {("slices", namespace, resource.service), *nodes}
     if isinstance(resource, Mirror):
         return {("mirror", namespace, name)}
+    if isinstance(resource, Route):
+        return {
+            ("routes-on-service", parent.namespace, parent.name)
+            for parent in resource.parents
+            if parent.is_service
+        }
     if isinstance(resource, Server):
         return {("servers", namespace, "")}
     if isinstance(resource, Namespace):

@@ -163,7 +163,7 @@ def service_policy(
     if is_opaque(service, namespace, port):
         protocol = Protocol.OPAQUE
     elif declared.app_protocol:
-        is_h2 = declared.app_protocol.lower() == "kubernetes.io/h2c"
+        is_h2 = declared.app_protocol.lower() != "http"
         protocol = Protocol.HTTP2 if is_h2 else Protocol.HTTP1
     traffic = traffic_of(service.meta.annotations)
     backend = Backend(

@@ -324,6 +324,8 @@ class Retry:
     grpc_codes: frozenset[int] = frozenset()
     timeout_s: float | None = None
     backoff: Backoff = Backoff()
+    on_reset: bool = False
+    """A connection that breaks before the response is a reason too (Gateway API, GEP-1731)."""
 
 
 @final

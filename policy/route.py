@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
 
-from discovery.model import Metadata
+from discovery.model import Metadata, Target
 
 DEFAULT_REDIRECT_STATUS: Final = 302
 """What the route CRDs default a redirect's status to."""
@@ -191,8 +191,8 @@ class FailureInjector:
 class Mirror:
     """Send a copy of the request elsewhere and forget its response."""
 
-    authority: str
-    backend: Metadata | None = None
+    target: Target
+    backend: Metadata
     ratio: Ratio = ALWAYS
 
 

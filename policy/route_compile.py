@@ -100,22 +100,28 @@ def compile_redirect(given: RedirectFilter) -> Redirect:
     return Redirect(
         scheme=given.scheme,
         host=given.hostname,
-        path=None if given.path is None else _rewrite(given.path),
+        path=compile_path(given.path),
         port=given.port,
         status=given.status,
     )
+
+
+def compile_headers(given: HeaderEdit) -> HeaderModifier:
+    """Return edits of headers."""
+    return HeaderModifier(set=given.set, add=given.add, remove=given.remove)
+
+
+def compile_path(given: PathEdit | None) -> PathRewrite | None:
+    """Return what becomes of a path; None: nothing."""
+    return None if given is None else PathRewrite(PathRewriteKind(given.type), given.value)
 
 
 def _inbound_filters(given: RouteFilter) -> tuple[Filter, ...]:
     if isinstance(given, RedirectFilter):
         return (compile_redirect(given),)
     if isinstance(given, HeaderEdit) and not given.is_response:
-        return (RequestHeaders(HeaderModifier(set=given.set, add=given.add, remove=given.remove)),)
+        return (RequestHeaders(compile_headers(given)),)
     return ()
-
-
-def _rewrite(given: PathEdit) -> PathRewrite:
-    return PathRewrite(PathRewriteKind(given.type), given.value)
 
 
 def _value(given: ValueCondition) -> tuple[str, str, bool]:

@@ -57,6 +57,8 @@ class Meta:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     created: datetime | None = None
+    generation: int | None = None
+    """Which state of its spec this is, as the server that holds it counts."""
     is_terminating: bool = False
     """It has a deletionTimestamp."""
     owners: tuple[Owner, ...] = ()

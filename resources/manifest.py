@@ -148,6 +148,7 @@ def _meta(body: Fields, kind: Kind, problems: list[Problem]) -> tuple[Meta | Non
         labels=labels,
         annotations=fields.text_map("annotations"),
         created=fields.timestamp("creationTimestamp"),
+        generation=fields.integer("generation", 0, 2**63 - 1),
         is_terminating=fields.has("deletionTimestamp"),
         owners=tuple(
             Owner(owner.text("kind"), owner.text("name"), owner.flag("controller"))

@@ -24,6 +24,11 @@ class ParentRef:
     section: str = ""
     port: int | None = None
 
+    @property
+    def is_service(self) -> bool:
+        """Whether it is a Service: the route is for who calls it."""
+        return (self.group, self.kind) == ("", "Service")
+
 
 @final
 @dataclass(frozen=True, slots=True)

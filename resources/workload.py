@@ -150,8 +150,8 @@ def service_opaque_ports(service: Service, namespace: Namespace | None) -> PortS
 def is_opaque(service: Service, namespace: Namespace | None, port: int) -> bool:
     """Whether a Service's declared port carries opaque bytes.
 
-    Its ``appProtocol`` beats the opaque-ports annotation, and any but HTTP's two is opaque
-    (linkerd2, policy-controller/core/src/outbound.rs).
+    Its ``appProtocol`` beats the opaque-ports annotation, and any but those of HTTP is opaque
+    (linkerd2, policy-controller/core/src/outbound.rs; ``grpc`` is opaque there).
     """
     declared = service.port(port)
     if declared is not None and declared.app_protocol:
@@ -159,5 +159,5 @@ def is_opaque(service: Service, namespace: Namespace | None, port: int) -> bool:
     return port in service_opaque_ports(service, namespace)
 
 
-HTTP_PROTOCOLS: Final = frozenset({"http", "kubernetes.io/h2c"})
+HTTP_PROTOCOLS: Final = frozenset({"http", "kubernetes.io/h2c", "grpc"})
 """Values of ``appProtocol``, in lower case, that stand for HTTP."""

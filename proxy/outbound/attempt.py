@@ -165,7 +165,10 @@ class OutboundCase(Case):
         if self._wants_again(ended) and self._again(ended):
             return None
         fields = without_fields(head.fields, _FROM_SIDECARS)
-        return head if fields is head.fields else replace(head, fields=fields)
+        if fields is not head.fields:
+            head = replace(head, fields=fields)
+        edits = self._leg.edits
+        return head if edits is None else edits.edit(exchange.head, head)
 
     def _judge(self, exchange: Exchange, head: ResponseHead) -> Ended:
         """Return what a response's head says, and remember what it says of the endpoint."""
@@ -238,7 +241,14 @@ class OutboundCase(Case):
             time_left_s=self._deadlines.left_s(now) if self._deadlines else NEVER,
         )
         if not verdict.again:
-            return False
+            if verdict.reason != "deadline":
+                return False
+            # The request's time is over before another attempt could begin.
+            over = expired_error(Expired.REQUEST)
+            exchange.give_up_far()
+            self._end_attempt(exchange, self._ended or Outcome.ABANDONED, error)
+            exchange.fail(over)
+            return True
         exchange.status = ended.status
         self._end_attempt(exchange, self._ended or Outcome.ABANDONED, error)
         exchange.status = 0

@@ -10,7 +10,11 @@ from core.errors import MeshError, RefusedError
 from core.watch import Watch
 from discovery.model import Address, Profile
 from policy.model import OutboundPolicy
+from policy.route import Cors, Filter
+from proxy.http.cors import preflight_answer
 from proxy.http.exchange import Exchange, Service
+from proxy.http.filter import Match, filter_request
+from proxy.outbound.answered import AnsweredCase
 from proxy.outbound.attempt import OutboundCase
 from proxy.outbound.override import HEADERS, overridden
 from proxy.outbound.route import policy_without
@@ -18,6 +22,7 @@ from proxy.outbound.rule import OutboundRules
 from proxy.runtime import Runtime
 from proxy.telemetry.http import OutboundHttp
 from proxy.wire.http_field import without_fields
+from proxy.wire.http_message import RequestHead
 
 REQUIRE_ID: Final = b"l5d-require-id"
 _FOR_US: Final = frozenset((REQUIRE_ID,))
@@ -63,14 +68,25 @@ class OutboundRequests(Service):
         policy = self._policy.current or self._without_policy()
         taken = self._rules.routes(policy).find(head)
         if taken is None:
-            self._telemetry.failed("route-not-found")
+            code = "call-not-found" if exchange.is_grpc else "route-not-found"
+            self._telemetry.failed(code)
             raise RefusedError(
                 f"no route of {policy.metadata} is for {head.method.decode('ascii')} "
                 f"{head.path.decode('latin-1')[:200]}",
-                code="route-not-found",
+                code=code,
             )
         rule = self._rules.rule(taken, policy, is_grpc=exchange.is_grpc)
-        leg = rule.leg(self._random.random())
+        if rule.filters:
+            exchange.case = AnsweredCase(rule, self)
+            if self._filtered(exchange, rule.filters, taken.match):
+                return
+            head = exchange.head
+        leg = rule.next_leg(self._random.random)
+        if leg.is_filtered:
+            exchange.case = AnsweredCase(rule, self)
+            if self._filtered(exchange, leg.backend.filters, taken.match):
+                return
+            head = exchange.head
         timeouts, retry = taken.rule.timeouts, taken.rule.retry
         fields = without_fields(head.fields, _FOR_US)
         if taken.rule.allow_l5d_request_headers:
@@ -82,6 +98,28 @@ class OutboundRequests(Service):
         case = OutboundCase(self._runtime, self, exchange, rule, leg, timeouts, retry)
         exchange.case = case
         case.send()
+
+    def _filtered(self, exchange: Exchange, filters: tuple[Filter, ...], match: Match) -> bool:
+        """Edit a request's head; whether a filter has answered it. Raises RefusedError."""
+        for each in filters:
+            if isinstance(each, Cors):
+                answer = preflight_answer(each, exchange.head)
+                if answer is not None:
+                    exchange.answer(answer)
+                    return True
+        going = filter_request(
+            filters,
+            match,
+            exchange.head,
+            self._random.random(),
+            is_grpc=exchange.is_grpc,
+            injects=True,
+        )
+        if isinstance(going, RequestHead):
+            exchange.head = going
+            return False
+        exchange.answer(going)
+        return True
 
     def chance(self) -> float:
         """Return a number in [0, 1)."""

@@ -217,6 +217,8 @@ class Retrying:
             if ended.grpc_status is not None and ended.grpc_status in retry.grpc_codes:
                 return True
             return _is_named(retry, ended.status)
+        if retry.on_reset:
+            return True
         # What the client would be told: 502, or UNAVAILABLE.
         return _is_named(retry, 502) or _UNAVAILABLE in retry.grpc_codes
 

@@ -17,6 +17,7 @@ from policy.model import (
     OutboundRule,
     Protocol,
 )
+from proxy.http.filter import Match
 from proxy.wire.http_message import RequestHead
 
 
@@ -28,6 +29,8 @@ class Taken:
     parent: Metadata
     route: OutboundRoute
     rule: OutboundRule
+    match: Match = None
+    """Which of the rule's alternatives it met."""
 
 
 @final
@@ -63,7 +66,8 @@ class OutboundRoutes:
         taken = self._by_alternative.get(found.order)
         if taken is None:
             route = self._routes[found.route]
-            taken = Taken(self.policy.metadata, route, route.rules[found.rule])
+            match = found.http or found.grpc
+            taken = Taken(self.policy.metadata, route, route.rules[found.rule], match)
             self._by_alternative[found.order] = taken
         return taken
 

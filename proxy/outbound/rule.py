@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, final
 
 from core.errors import UnreachableError
@@ -15,6 +16,8 @@ from policy.model import (
     OutboundTls,
     RandomAvailable,
 )
+from policy.route import Filter
+from proxy.http.edit import edits_of
 from proxy.outbound.budget import Budget
 from proxy.outbound.destination import Concrete, Destination
 from proxy.outbound.destinations import Destinations
@@ -25,12 +28,17 @@ from proxy.outbound.way import Way, Ways
 from proxy.telemetry.http import BackendCounts, OutboundHttp, RouteCounts
 from proxy.telemetry.transport import Cache
 
+_GOLDEN: Final = 0.618_033_988_749_894_9
+
 
 @final
 class Leg:
     """One backend of one rule: where its requests go, and what it counts."""
 
-    __slots__ = ("_tls_mode", "_way", "_ways", "backend", "counts", "destination", "target")
+    __slots__ = (
+        *("_tls_mode", "_way", "_ways", "backend", "counts", "destination", "edits"),
+        *("is_filtered", "target"),
+    )
 
     def __init__(
         self,
@@ -39,8 +47,13 @@ class Leg:
         destination: Destination | None,
         counts: BackendCounts,
         tls_mode: OutboundTls,
+        filters: tuple[Filter, ...] = (),
     ) -> None:
+        """Prepare a backend; ``filters`` are its rule's."""
         self.backend: Final = backend
+        self.is_filtered: Final = bool(backend.filters)
+        self.edits: Final = edits_of((*filters, *backend.filters))
+        """What becomes of responses."""
         self.destination: Final = destination
         """Its endpoints, balanced; None: it has one, as it stands, or none."""
         self.counts: Final = counts
@@ -84,7 +97,7 @@ class Leg:
 class Rule:
     """One rule of a route, with its backends looked up."""
 
-    __slots__ = ("budget", "counts", "legs", "policy", "taken", "total")
+    __slots__ = (*("_turn", "budget", "counts", "filters", "legs", "policy", "taken", "total"),)
 
     def __init__(
         self,
@@ -98,8 +111,23 @@ class Rule:
         self.policy: Final = policy
         self.legs: Final = legs
         self.total: Final = sum(weight for _, weight in legs)
+        self.filters: Final = taken.rule.filters
+        self._turn = -1.0
         self.counts: Final = counts
         self.budget: Final = budget
+
+    def next_leg(self, chance: Callable[[], float]) -> Leg:
+        """Return the backend whose turn it is; ``chance`` returns numbers in [0, 1).
+
+        Turns step around a circle by the golden ratio, from a place of its own in each sidecar:
+        of any number of requests in a row each backend has its share as exactly as can be.
+        Raises UnreachableError where the rule has none.
+        """
+        legs = self.legs
+        if len(legs) == 1 and self.total:
+            return legs[0][0]
+        self._turn = chance() if self._turn < 0 else (self._turn + _GOLDEN) % 1.0
+        return self.leg(self._turn)
 
     def leg(self, point: float) -> Leg:
         """Return a backend by its weight, for ``point`` in [0, 1).
@@ -107,8 +135,6 @@ class Rule:
         Raises UnreachableError where the rule has none.
         """
         legs = self.legs
-        if len(legs) == 1 and self.total:
-            return legs[0][0]
         point *= self.total
         for leg, weight in legs:
             point -= weight
@@ -176,7 +202,9 @@ class OutboundRules:
                     )
                 )
             counts = self._telemetry.backend(taken.parent, route, backend.metadata, is_grpc=is_grpc)
-            legs.append((Leg(self._ways, backend, destination, counts, policy.tls_mode), weight))
+            filters = taken.rule.filters
+            leg = Leg(self._ways, backend, destination, counts, policy.tls_mode, filters)
+            legs.append((leg, weight))
         return Rule(
             taken,
             policy,

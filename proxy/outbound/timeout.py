@@ -1,8 +1,9 @@
 """When a request has taken too long: one set of deadlines, moved as the request goes on.
 
-Pure; time is an argument. The four are Linkerd's (linkerd2-proxy, http/stream-timeouts): of the
+Pure; time is an argument. Four are Linkerd's (linkerd2-proxy, http/stream-timeouts): of the
 whole request, from its last byte to the response's, of an attempt until the response's head, and
-without any frame in either direction.
+without any frame in either direction. The fifth is the Gateway API's backendRequest: of an attempt
+until the response's end (GEP-1742).
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ _WORDS: Final = {
         "timeout.linkerd.io/idle sets the limit",
     ),
     Expired.TRY: (
-        "no response began in the time that an attempt has",
-        "retry.linkerd.io/timeout sets the limit",
+        "no response came in the time that an attempt has",
+        "the route's backendRequest or retry.linkerd.io/timeout sets the limit",
     ),
 }
 
@@ -60,9 +61,11 @@ class Deadlines:
     """The deadlines of one request, in seconds as ``now``; ``NEVER`` where there is none."""
 
     __slots__ = (
+        "_backend_s",
         "_idle_s",
         "_response_s",
         "_try_s",
+        "backend_at",
         "idle_at",
         "request_at",
         "response_at",
@@ -74,18 +77,21 @@ class Deadlines:
         self._response_s = _seconds(timeouts.response_s)
         self._idle_s = _seconds(timeouts.idle_s)
         self._try_s = _seconds(try_s)
+        self._backend_s = _seconds(timeouts.backend_request_s)
         self.request_at = now + _seconds(timeouts.request_s)
         self.response_at = NEVER
         self.try_at = NEVER
+        self.backend_at = NEVER
         self.idle_at = now + self._idle_s
 
     @property
     def next(self) -> float:
         """When to look again."""
-        return min(self.request_at, self.response_at, self.try_at, self.idle_at)
+        return min(self.request_at, self.response_at, self.try_at, self.backend_at, self.idle_at)
 
     def attempt(self, now: float, *, is_last: bool) -> None:
-        """Begin an attempt; the last one has no limit of its own."""
+        """Begin an attempt; the last one has no limit of the retry policy's."""
+        self.backend_at = now + self._backend_s
         self.try_at = NEVER if is_last else now + self._try_s
         self.response_at = NEVER
         self.idle_at = now + self._idle_s
@@ -114,7 +120,7 @@ class Deadlines:
             return Expired.REQUEST
         if now >= self.response_at:
             return Expired.RESPONSE
-        if now >= self.try_at:
+        if now >= min(self.try_at, self.backend_at):
             return Expired.TRY
         return Expired.IDLE if now >= self.idle_at else None
 

@@ -245,7 +245,7 @@ OPAQUE_80 = {f"{PREFIX}opaque-ports": "80"}
         ({"port": 80, "appProtocol": "kubernetes.io/h2c"}, None, Protocol.HTTP2),
         ({"port": 80, "appProtocol": "linkerd.io/opaque"}, None, Protocol.OPAQUE),
         ({"port": 80, "appProtocol": "linkerd.io/tcp"}, None, Protocol.OPAQUE),
-        ({"port": 80, "appProtocol": "grpc"}, None, Protocol.OPAQUE),
+        ({"port": 80, "appProtocol": "grpc"}, OPAQUE_80, Protocol.HTTP2),
         ({"port": 443, "appProtocol": "https"}, None, Protocol.OPAQUE),
     ],
 )
