@@ -36,9 +36,15 @@ RUN PILLION_COMMIT=${COMMIT} PILLION_COMPILE=1 /builder/bin/pip wheel --no-deps 
 
 FROM ${BASE} AS sidecar
 # The base's own installers: nothing is ever installed into a running sidecar.
-RUN python -c "import importlib.util, pathlib, shutil; \
-found = [importlib.util.find_spec(name) for name in ('pip', 'ensurepip', 'setuptools', 'wheel')]; \
-[shutil.rmtree(pathlib.Path(spec.origin).parent) for spec in found if spec]" \
+RUN python -c "import glob, importlib.util, os, shutil, site; \
+names = ('pip', 'setuptools', 'wheel', 'pkg_resources', '_distutils_hack'); \
+patterns = [each for name in names for each in (name, name + '-*-info')]; \
+found = [path for folder in site.getsitepackages() for each in patterns \
+    for path in glob.glob(os.path.join(folder, each))]; \
+spec = importlib.util.find_spec('ensurepip'); \
+[shutil.rmtree(path) for path in found + ([os.path.dirname(spec.origin)] if spec else [])]; \
+[os.remove(path) for folder in site.getsitepackages() \
+    for path in glob.glob(os.path.join(folder, 'distutils-precedence.pth'))]" \
     && rm -rf /usr/share/python-wheels /usr/local/bin/pip* /usr/bin/pip*
 COPY --from=builder /opt/pillion /opt/pillion
 ENV PATH=/opt/pillion/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \

@@ -300,6 +300,9 @@ def test_images() -> None:
         script = f"import importlib.util as u; print(u.find_spec({module!r}))"
         for python in ("/opt/pillion/bin/python", "/usr/local/bin/python"):
             assert inside(f"--entrypoint={python}", "localhost/pillion", "-c", script) == "None\n"
+    script = "import glob; print(glob.glob('/usr/**/pip-*', recursive=True))"
+    found = inside("--entrypoint=/usr/local/bin/python", "localhost/pillion", "-c", script)
+    assert found == "[]\n"
     backends = inside("localhost/pillion-init", "redirect", "install", "--dry-run", "-o", "json")
     assert "iptables-nft-restore" in backends
 
