@@ -200,6 +200,7 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "loop": Outcome(508, 10, TcpAction.CLOSE, close=True),
     "not-local": Outcome(403, 7, TcpAction.RESET, close=True),
     "socks5": Outcome(400, 13, TcpAction.CLOSE, close=True),
+    "no-destination": Outcome(400, 13, TcpAction.CLOSE, close=True),
     "name-unknown": Outcome(502, 14, TcpAction.RESET, close=True),
     "forbidden-destination": Outcome(403, 7, TcpAction.RESET, close=False),
     "gateway-disabled": Outcome(404, 5, TcpAction.CLOSE, close=True),

@@ -35,8 +35,8 @@ from proxy.net.connector import Connector
 from proxy.net.listener import Accepted, Admission, Listener, bind_all
 from proxy.net.poller import Poller
 from proxy.net.sockopt import TcpOptions
+from proxy.outbound.lookup import Lookup
 from proxy.outbound.server import OutboundServer
-from proxy.outbound.socks import SocksEntry
 from proxy.providers import (
     DiscoveryProvider,
     ExportProvider,
@@ -159,7 +159,7 @@ class Sidecar:
                     runtime,
                     self._providers.policies,
                     self._providers.discovery,
-                    SocksEntry(runtime, self._providers.names) if self._explicit else None,
+                    Lookup(runtime, self._providers.names) if self._explicit else None,
                 ),
                 self._admission,
             )

@@ -155,8 +155,8 @@ CAPTURE: Final = Setting(
     form=one_of(("redirect", "explicit")),
     default="redirect",
     reason="How connections come here: redirected by rules of the kernel, or without privileges: "
-    "the sidecar holds the pod's ports, and its programs go out by SOCKS 5. Of the listeners' "
-    "addresses only the ports count then, all on the pod's own.",
+    "the sidecar holds the pod's ports, and its programs go out by it as their proxy. Of the "
+    "listeners' addresses only the ports count then, all on the pod's own.",
 )
 APP_PORTS: Final = Setting(
     name="APP_PORTS",

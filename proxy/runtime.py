@@ -13,7 +13,7 @@ from typing import Final, final
 
 from core.clock import Clock
 from core.drain import Drain
-from core.errors import MeshError
+from core.errors import MeshError, RefusedError
 from core.watch import Watch
 from discovery.model import Address
 from identity.generation import Generation
@@ -90,6 +90,15 @@ class Runtime:
             return True
         # Where nothing is redirected, each pod of a machine may have a loopback address.
         return self.explicit is None and ip.startswith("127.")
+
+    def refuse_own_listener(self, address: Address) -> None:
+        """Raise RefusedError for an address that would lead back to us."""
+        if self.is_own_listener(address):
+            raise RefusedError(
+                f"{address} is one of the sidecar's own listeners",
+                hint="connections come here only by redirection",
+                code="loop",
+            )
 
     def app(self, target: Address) -> Address:
         """Return where to dial the application for a port of the pod.

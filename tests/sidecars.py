@@ -35,9 +35,10 @@ from policy.model import (
 )
 from proxy.app import Providers, Sidecar
 from proxy.config import Config, read_config
+from proxy.explicit import Explicit
 from proxy.net.capture import Capture, FixedCapture
 from proxy.net.connection import Connection
-from proxy.providers import ExportProvider, GatewayProvider, ReadinessSource
+from proxy.providers import ExportProvider, GatewayProvider, NameProvider, ReadinessSource
 from proxy.telemetry.log import make_logger
 
 OPEN = ServerPolicy(
@@ -149,6 +150,8 @@ async def run_sidecar(
     readiness: Sequence[ReadinessSource] = (),
     exports: ExportProvider | None = None,
     gateways: GatewayProvider | None = None,
+    explicit: Explicit | None = None,
+    names: NameProvider | None = None,
 ) -> AsyncIterator[Running]:
     """Run a sidecar whose pod is at ``ip``; it is stopped and waited for at the end."""
     environment = {
@@ -173,10 +176,12 @@ async def run_sidecar(
             readiness=readiness,
             exports=exports,
             gateways=gateways,
+            names=names,
         ),
         capture,
         frozenset({ip}),
         make_logger("debug", "json", log),
+        explicit=explicit,
     )
     task = asyncio.get_running_loop().create_task(sidecar.run())
     running = Running(sidecar, control, config, log, task)

@@ -13,7 +13,8 @@ from discovery.model import Address
 from redirect.options import PROXY_UID
 from redirect.runner import read_rules
 
-_OTHER_PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY")
+_HTTP_PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY")
+_OTHER_PROXIES: Final = ("FTP_PROXY",)
 _NEVER_BY_PROXY: Final = "localhost,127.0.0.1,::1"
 
 
@@ -56,7 +57,7 @@ def by_redirection(pod_ips: tuple[str, ...]) -> Arrangement:
 
 
 def by_proxy(pod_ips: tuple[str, ...]) -> Arrangement:
-    """Return the arrangement without rules: the sidecar holds the pod's ports, and speaks SOCKS.
+    """Return the arrangement without rules: the sidecar holds the pod's ports, and is a proxy.
 
     Raises ConfigError when an address of the pod is not this machine's.
     """
@@ -80,6 +81,7 @@ def proxy_environment(outbound: Address) -> Mapping[str, str]:
     """
     told = {
         "ALL_PROXY": f"socks5h://{outbound}",
+        **dict.fromkeys(_HTTP_PROXIES, f"http://{outbound}"),
         "NO_PROXY": _NEVER_BY_PROXY,
         **dict.fromkeys(_OTHER_PROXIES, ""),
     }

@@ -7,12 +7,13 @@ import socket
 from dataclasses import dataclass
 from typing import final
 
-from core.errors import Fault, MeshError, RefusedError
+from core.errors import Fault, MeshError
 from discovery.model import Address, Endpoint, Labels, Metadata, Target, default_metadata
 from policy.model import Protocol
 from proxy.detect import DECLARED, RESULTS, detect_protocol
 from proxy.greeting import Greetings
 from proxy.http.connection import HttpConnection
+from proxy.http.exchange import Service
 from proxy.net.connection import Connection, error_name
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
@@ -20,7 +21,10 @@ from proxy.outbound.count import Counted, Kind, OutboundCounts
 from proxy.outbound.destination import Concrete
 from proxy.outbound.destinations import Destinations
 from proxy.outbound.dial import Dialled, KeepSession, dial
+from proxy.outbound.entry import Entry
+from proxy.outbound.forward import ForwardRequests
 from proxy.outbound.http import OutboundRequests
+from proxy.outbound.lookup import Lookup
 from proxy.outbound.member import Member
 from proxy.outbound.pick import Outcome, Pick
 from proxy.outbound.resolve import (
@@ -32,7 +36,6 @@ from proxy.outbound.resolve import (
     refused_plan,
 )
 from proxy.outbound.rule import OutboundRules
-from proxy.outbound.socks import SocksEntry
 from proxy.outbound.way import Ways
 from proxy.providers import DiscoveryProvider, PolicyProvider
 from proxy.runtime import Runtime
@@ -124,12 +127,13 @@ class OutboundServer:
         runtime: Runtime,
         policies: PolicyProvider,
         discovery: DiscoveryProvider,
-        socks: SocksEntry | None = None,
+        lookup: Lookup | None = None,
     ) -> None:
         self._runtime = runtime
         self._policies = policies
         self._discovery = discovery
-        self._socks = socks
+        self._lookup = lookup
+        self._entry = None if lookup is None else Entry(runtime, lookup)
         """Where connections are not redirected, they begin with their destination."""
         self._counts = OutboundCounts(runtime.metrics)
         self._destinations = Destinations(runtime, discovery)
@@ -156,16 +160,15 @@ class OutboundServer:
         handed_over = False
         destination: Address | None = None
         try:
-            if self._socks is None:
+            if self._entry is None:
                 destination = runtime.capture.original_destination(sock)
             else:
-                destination = await self._socks.destination(stream, inbox, ip)
-            if runtime.is_own_listener(destination):
-                raise RefusedError(
-                    f"{ip} dialled our own listener {destination}",
-                    hint="connections come here only by redirection",
-                    code="loop",
-                )
+                destination = await self._entry.destination(stream, inbox, ip)
+            if destination is None:
+                self._forward(stream, inbox)
+                handed_over = True
+                return
+            runtime.refuse_own_listener(destination)
             kind, reached = await self._identify(stream, inbox, destination)
             if kind is HttpKind.NONE:
                 reached = reached or await self._reach(destination)
@@ -212,31 +215,55 @@ class OutboundServer:
         self, stream: Stream, inbox: Inbox, destination: Address, kind: HttpKind
     ) -> None:
         """Serve requests; each is routed by itself."""
+        policy = self._policies.outbound(destination).current
+        parent = policy.metadata if policy is not None else default_metadata("fallback")
+        service = self._requests(destination, kind)
+        self._start_http(stream, inbox, service, kind, RoutedHttp(destination, parent))
+
+    def _forward(self, stream: Stream, inbox: Inbox) -> None:
+        """Serve requests that say where they go."""
         runtime = self._runtime
-        policy = self._policies.outbound(destination)
-        profile = self._discovery.profile(destination)
-        parent = policy.current.metadata if policy.current else default_metadata("fallback")
-        counted = self._counts.http(destination, parent, RESULTS[kind])
+        if self._lookup is None:
+            raise ValueError("only who has no captured connections is told destinations")
+        service = ForwardRequests(
+            runtime,
+            self._lookup,
+            self._http,
+            lambda destination: self._requests(destination, HttpKind.HTTP1),
+        )
+        here = Address(next(iter(sorted(runtime.own_ips)), ""), runtime.outbound_port)
+        about = RoutedHttp(here, default_metadata("explicit"))
+        self._start_http(stream, inbox, service, HttpKind.HTTP1, about)
+
+    def _requests(self, destination: Address, kind: HttpKind) -> OutboundRequests:
+        """Return what routes the requests to a destination."""
+        return OutboundRequests(
+            self._runtime,
+            destination,
+            self._policies.outbound(destination),
+            self._discovery.profile(destination),
+            self._rules[kind],
+            self._http,
+            self._random,
+        )
+
+    def _start_http(
+        self, stream: Stream, inbox: Inbox, service: Service, kind: HttpKind, about: RoutedHttp
+    ) -> None:
+        runtime = self._runtime
+        counted = self._counts.http(about.destination, about.parent, RESULTS[kind])
         connection = HttpConnection(
             runtime,
             stream,
-            OutboundRequests(
-                runtime,
-                destination,
-                policy,
-                profile,
-                self._rules[kind],
-                self._http,
-                self._random,
-            ),
+            service,
             counted.near,
-            RoutedHttp(destination, parent),
+            about,
             lambda over: counted.life.observe(runtime.clock.monotonic() - over.opened_at),
             is_http2=kind is HttpKind.HTTP2,
             drains=False,
         )
         counted.protocol.value += 1
-        runtime.log.info("connection", **connection.about.facts())
+        runtime.log.info("connection", **about.facts())
         connection.start(bytes(inbox.take()))
 
     async def _reach(self, destination: Address) -> Reached:

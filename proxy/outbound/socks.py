@@ -1,8 +1,7 @@
 """Where an application wants to go that tells us by SOCKS 5, for nothing is captured.
 
-Only the pod's own programs are served. The client hears that it is connected as soon as its
-destination is known, as with a captured connection: what it speaks has to be seen first. Names
-of Services are looked up in the mesh, all others by the system.
+The client hears that it is connected as soon as its destination is known, as with a captured
+connection: what it speaks has to be seen first.
 """
 
 from __future__ import annotations
@@ -14,9 +13,8 @@ from core.errors import ClientProtocolError, DetectTimeoutError, RefusedError, U
 from discovery.model import Address
 from proxy.net.address import plain_ip
 from proxy.net.inbox import Inbox
-from proxy.net.resolver import ask_system
 from proxy.net.stream import Stream
-from proxy.providers import NameProvider
+from proxy.outbound.lookup import Lookup
 from proxy.runtime import Runtime
 from proxy.wire.socks5 import (
     NO_AUTHENTICATION,
@@ -30,32 +28,24 @@ from proxy.wire.socks5 import (
 
 _HEAR_S: Final = 1.0
 """How long a refused client may take to hang up."""
-_LOCAL: Final = ("127.0.0.1", "::1")
 
 
 @final
 class SocksEntry:
     """Serves the first bytes of connections at the outbound port."""
 
-    def __init__(self, runtime: Runtime, names: NameProvider | None) -> None:
+    def __init__(self, runtime: Runtime, lookup: Lookup) -> None:
         self._runtime = runtime
-        self._names = names
+        self._lookup = lookup
 
-    async def destination(self, stream: Stream, inbox: Inbox, ip: str) -> Address:
-        """Return where the client at ``ip`` wants to go; what it says after that stays.
+    async def destination(self, stream: Stream, inbox: Inbox) -> Address:
+        """Return where the client wants to go; what it says after that stays.
 
-        Raises RefusedError for a client that is not of this pod, ClientProtocolError,
-        DetectTimeoutError, or UnreachableError for a name that nobody knows.
+        Raises ClientProtocolError, DetectTimeoutError, UnreachableError for a name that nobody
+        knows, or RefusedError for one of our own listeners.
         """
         runtime = self._runtime
-        if ip not in _LOCAL and ip not in runtime.own_ips:
-            raise RefusedError(
-                f"{ip} is not of this pod",
-                hint="only the pod's own programs may go out by its sidecar",
-                code="not-local",
-            )
         limit = runtime.limits.detect_s
-        stream.resume()
         try:
             async with asyncio.timeout(limit):
                 request = await self._request(stream, inbox)
@@ -63,12 +53,13 @@ class SocksEntry:
             raise DetectTimeoutError(f"no whole SOCKS 5 request came within {limit:g} s") from error
         try:
             found = await self._resolve(request)
+            runtime.refuse_own_listener(found)
         except UnreachableError:
-            await _say(stream, inbox, encode_reply(Reply.HOST_UNREACHABLE))
+            await say_last(stream, inbox, encode_reply(Reply.HOST_UNREACHABLE))
             raise
-        if runtime.is_own_listener(found):
-            await _say(stream, inbox, encode_reply(Reply.NOT_ALLOWED))
-            return found
+        except RefusedError:
+            await say_last(stream, inbox, encode_reply(Reply.NOT_ALLOWED))
+            raise
         stream.write(encode_reply(Reply.SUCCEEDED))
         return found
 
@@ -96,26 +87,15 @@ class SocksEntry:
     async def _resolve(self, request: SocksRequest) -> Address:
         if not request.is_name:
             return Address(plain_ip(request.host), request.port)
-        known = self._names.addresses(request.host, request.port) if self._names else None
-        if known is None:
-            known = await ask_system(self._runtime.loop, request.host, request.port)
-        ours = {":" in each for each in self._runtime.own_ips}
-        usable = [each for each in known if not ours or (":" in each.ip) in ours]
-        if not usable:
-            raise UnreachableError(
-                f"{request.host} has no address that this pod can reach",
-                hint="see the Service's selector and its pods' readiness",
-                code="name-unknown",
-            )
-        return usable[0]
+        return await self._lookup.find(request.host, request.port)
 
 
 async def _refused(stream: Stream, inbox: Inbox, refusal: SocksRefusal) -> ClientProtocolError:
-    await _say(stream, inbox, refusal.answer)
+    await say_last(stream, inbox, refusal.answer)
     return ClientProtocolError(refusal.reason, code="socks5")
 
 
-async def _say(stream: Stream, inbox: Inbox, answer: bytes) -> None:
+async def say_last(stream: Stream, inbox: Inbox, answer: bytes) -> None:
     """Send the last bytes to a client, in order; the caller's reset must not overtake them."""
     if answer:
         stream.write(answer)

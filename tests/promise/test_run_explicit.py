@@ -152,11 +152,14 @@ def test_what_an_application_is_told(scene: Scene) -> None:
     done = scene.finish("web-0", "env")
     assert done.returncode == 0, done.stderr
     told = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
+    entry = f"{scene.mesh.pods['web-0'].ip}:4140"
     for name in ("ALL_PROXY", "all_proxy"):
-        assert told[name] == f"socks5h://{scene.mesh.pods['web-0'].ip}:4140"
+        assert told[name] == f"socks5h://{entry}"
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+        assert told[name] == f"http://{entry}"
     for name in ("NO_PROXY", "no_proxy"):
         assert told[name] == "localhost,127.0.0.1,::1"
-    assert told["http_proxy"] == told["HTTPS_PROXY"] == ""
+    assert told["ftp_proxy"] == told["FTP_PROXY"] == ""
 
 
 def test_an_address_of_elsewhere_is_said_before_anything_starts(scene: Scene) -> None:
