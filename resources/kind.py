@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Protocol, final
+from typing import Final, NamedTuple, Protocol, final
 
 from resources.fields import Fields
 
@@ -24,8 +24,7 @@ _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @final
-@dataclass(frozen=True, slots=True, order=True)
-class ObjectKey:
+class ObjectKey(NamedTuple):
     """Which object: group (empty: core), kind, namespace (empty: of the cluster) and name."""
 
     group: str

@@ -169,7 +169,7 @@ class DirectorySource:
         """Decide which document stands for which object, and what differs."""
         problems: list[Problem] = []
         blocks: list[Block] = []
-        claimed: dict[ObjectKey, str] = {}
+        claimed: dict[ObjectKey, tuple[str, int]] = {}
         counting: dict[ObjectKey, Resource] = {}
         for path in sorted(self._files):
             file = self._files[path]
@@ -194,7 +194,7 @@ class DirectorySource:
         self,
         path: str,
         file: _File,
-        claimed: dict[ObjectKey, str],
+        claimed: dict[ObjectKey, tuple[str, int]],
         counting: dict[ObjectKey, Resource],
         problems: list[Problem],
     ) -> Iterator[Block]:
@@ -209,11 +209,13 @@ class DirectorySource:
                     yield Block(document.namespace, document.problems[0])
                 continue
             if key in claimed:
+                other = claimed[key]
+                place = f"{other[0]}:{other[1]}" if other[1] else other[0]
                 problems.append(
-                    Problem(path, document.line, "", f"{key} stands in {claimed[key]} already")
+                    Problem(path, document.line, "", f"{key} stands in {place} already")
                 )
                 continue
-            claimed[key] = f"{path}:{document.line}"
+            claimed[key] = (path, document.line)
             resource = document.resource or self._current.get(key)
             if resource is not None:
                 counting[key] = resource
@@ -224,7 +226,7 @@ class DirectorySource:
         for key in file.held if keeps else ():
             held = self._current.get(key)
             if held is not None and key not in claimed:
-                claimed[key] = path
+                claimed[key] = (path, 0)
                 counting[key] = held
 
     def _still_blocked(self, block: Block) -> list[Block]:
