@@ -246,6 +246,15 @@ def decide_request(policy: ServerPolicy, client: Client, request: Request) -> Ve
     return _decide(prepared, prepared.admissions(alternative), client)
 
 
+def decide_any(policy: ServerPolicy, client: Client) -> Verdict | None:
+    """Decide about all HTTP requests of a client at once; None: each is to be looked at."""
+    prepared = prepare(policy)
+    table = prepared.table
+    if prepared.invalid is not None or table is None or table.only is None:
+        return None
+    return _decide(prepared, prepared.admissions(table.only), client)
+
+
 def reads_headers(policy: ServerPolicy) -> bool:
     """Whether deciding about requests needs their headers at all."""
     table = prepare(policy).table

@@ -166,7 +166,7 @@ class Field:
 class RouteTable:
     """Routes, ready to be found."""
 
-    __slots__ = ("any_host", "exact_hosts", "reads_headers", "suffix_hosts")
+    __slots__ = ("any_host", "exact_hosts", "only", "reads_headers", "suffix_hosts")
 
     def __init__(self, routes: Sequence[Matchable], precedence: Precedence) -> None:
         """Index ``routes``. Raises ResourceError for an expression that cannot be used."""
@@ -188,6 +188,8 @@ class RouteTable:
                         table.add(alternative)
         for table in (*self.exact_hosts.values(), *self.suffix_hosts.values(), self.any_host):
             table.seal()
+        self.only: Final[Alternative | None] = self._sole(routes)
+        """What every request meets, whatever it asks for; None: that is to be found out."""
 
     def find(self, request: Request) -> Alternative | None:
         """Return the alternative a request means, or None when no route is for it."""
@@ -196,6 +198,15 @@ class RouteTable:
             if found is not None:
                 return found
         return self.any_host.find(request)
+
+    def _sole(self, routes: Sequence[Matchable]) -> Alternative | None:
+        """Return the one alternative there is, if it wants nothing of a request."""
+        if len(routes) != 1 or routes[0].hosts or len(routes[0].rules) != 1:
+            return None
+        matches = routes[0].rules[0].matches
+        if matches and (len(matches) > 1 or matches[0] != HttpMatch()):
+            return None
+        return self.any_host.find(Request("", "/", "", "", ()))
 
     def _find_by_host(self, request: Request) -> Alternative | None:
         host = _host_of(request.host)

@@ -44,6 +44,11 @@ class Near:
         """End the response."""
         raise NotImplementedError
 
+    def send_last(self, data: bytes) -> None:
+        """Send the last content, and end the response."""
+        self.send_body(data)
+        self.send_end(())
+
     def cut(self, error: MeshError) -> None:
         """Break off a response that has begun, so that nobody takes it for a whole one."""
         raise NotImplementedError
@@ -346,6 +351,17 @@ class Exchange:
         self.sent += len(data)
         if not self._near.send_body(data) and self._far is not None:
             self._far.hold()
+
+    def on_response_last(self, data: bytes) -> None:
+        """Pass the last content on, and the response's end with it: the exchange is over."""
+        near = self._near
+        if near is None:
+            return
+        if not self.sent:
+            self.first_at = monotonic()
+        self.sent += len(data)
+        near.send_last(data)
+        self._finish(None)
 
     def on_response_end(self, trailers: Fields) -> None:
         """Pass the response's end on: the exchange is over."""

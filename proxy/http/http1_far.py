@@ -225,14 +225,19 @@ class Http1Far(Far):
             exchange.on_response_head(head, ended=False)
             return True
         data = reader.read_body()
-        if data:
-            exchange.on_response_body(data)
-        if reader.ended:
-            self._is_done = True
+        if not reader.ended:
+            if data:
+                exchange.on_response_body(data)
+            return bool(data)
+        self._is_done = True
+        if data and not reader.trailers:
+            exchange.on_response_last(data)
+        else:
+            if data:
+                exchange.on_response_body(data)
             exchange.on_response_end(reader.trailers)
-            self._finish()
-            return False
-        return bool(data)
+        self._finish()
+        return False
 
     def _switch(self) -> None:
         self._send()

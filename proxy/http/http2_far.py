@@ -92,6 +92,14 @@ class Http2Request(Far):
             else:
                 self._far.codec.acknowledge(self.id, event.credit)
 
+    def take_last(self, event: DataReceived) -> None:
+        """Pass the last content on; its credit is the connection's alone."""
+        self._far.codec.acknowledge(self.id, self._credit + event.credit)
+        if event.data:
+            self.exchange.on_response_last(event.data)
+        else:
+            self.exchange.on_response_end(())
+
 
 @final
 class Http2Far:
@@ -173,10 +181,11 @@ class Http2Far:
                 if request is None:
                     self.codec.acknowledge(event.stream_id, event.credit)
                     continue
-                request.take(event)
                 if event.ended:
-                    streams.pop(event.stream_id, None)
-                    request.exchange.on_response_end(())
+                    del streams[event.stream_id]
+                    request.take_last(event)
+                else:
+                    request.take(event)
             elif isinstance(event, TrailersReceived):
                 request = streams.pop(event.stream_id, None)
                 if request is not None:

@@ -23,6 +23,7 @@ from proxy.wire.http_field import Fields, without_fields, without_hop_by_hop
 from proxy.wire.http_message import HTTP_2, ResponseHead
 from proxy.wire.orig_proto import has_ridden, ride_back
 
+_CODING: Final = frozenset((b"transfer-encoding",))
 GOAWAY_S: Final = 1.0
 """How long after the first GOAWAY the last stream is named: a round trip, generously."""
 
@@ -69,6 +70,13 @@ class Http2Response(Near):
         """End the response."""
         near = self._near
         near.codec.send_trailers(self.id, trailers)
+        near.link.cork()
+        self._finish()
+
+    def send_last(self, data: bytes) -> None:
+        """Send the last content, and the stream's end in the same frame where it can be."""
+        near = self._near
+        near.codec.send_data(self.id, data, ends=True)
         near.link.cork()
         self._finish()
 
@@ -121,7 +129,7 @@ class Http2Response(Near):
 
 def plain_fields(head: ResponseHead) -> Fields:
     """Return the fields of an HTTP/1 response for a client that speaks HTTP/2 itself."""
-    return without_fields(without_hop_by_hop(head.fields), frozenset((b"transfer-encoding",)))
+    return without_fields(without_hop_by_hop(head.fields), _CODING)
 
 
 @final

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from random import random
 from time import monotonic
 from typing import Final, final
@@ -10,7 +9,7 @@ from typing import Final, final
 from core.errors import MeshError, RefusedError
 from core.watch import Watch
 from discovery.model import Address, Labels
-from policy.decide import decide_request, reads_headers
+from policy.decide import decide_any, decide_request, reads_headers
 from policy.limit import RateState, decide_rate
 from policy.match import Request
 from policy.model import Client, Permit, RateLimit, Refusal, ServerPolicy, Verdict
@@ -135,7 +134,7 @@ class InboundCase(Case):
         if self._record is not None:
             self._record.answered()
         fields = without_fields(head.fields, _FROM_SIDECARS)
-        return head if fields is head.fields else replace(head, fields=fields)
+        return head if fields is head.fields else head.with_fields(fields)
 
     def on_failure(self, exchange: Exchange, error: MeshError, *, reused: bool) -> bool:
         """Repeat what met a connection that had died while it was idle."""
@@ -171,7 +170,7 @@ class InboundRequests(Service):
     """The requests of one client's connection."""
 
     __slots__ = (
-        "_app",
+        "_any",
         "_client",
         "_counts",
         "_identity",
@@ -180,7 +179,6 @@ class InboundRequests(Service):
         "_log",
         "_policy",
         "_pools",
-        "_port",
         "_read_for",
         "_reads_headers",
         "_target",
@@ -210,13 +208,19 @@ class InboundRequests(Service):
             self._identity = (CLIENT_ID, client.identity.name.encode("ascii"))
         self._read_for: ServerPolicy | None = None
         self._reads_headers = False
+        self._any: Verdict | None = None
+        """What the policy says of all requests of this client alike; None: that depends."""
 
     def begin(self, exchange: Exchange) -> None:
         """Decide about a request, and carry it to the application or refuse it."""
         head = exchange.head
         exchange.informs = self._identity is not None
         policy = self._policy.current
-        verdict = decide_request(policy, self._client, self._as_matched(policy, head))
+        if policy is not self._read_for:
+            self._read(policy)
+        verdict = self._any
+        if verdict is None:
+            verdict = decide_request(policy, self._client, self._as_matched(head))
         going: RequestHead | ResponseHead | RefusedError = head
         if isinstance(verdict, Permit):
             if verdict.filters:
@@ -249,16 +253,19 @@ class InboundRequests(Service):
         fields = without_fields(going.fields, _CLIENT_ID_ONLY)
         if self._identity is not None:
             fields = (*fields, self._identity)
-        exchange.head = going if fields is going.fields else replace(going, fields=fields)
+        exchange.head = going if fields is going.fields else going.with_fields(fields)
         if record is not None:
             record.carried()
         pool.carry(exchange)
 
-    def _as_matched(self, policy: ServerPolicy, head: RequestHead) -> Request:
+    def _read(self, policy: ServerPolicy) -> None:
+        """Find out once what need not be found out for each request."""
+        self._read_for = policy
+        self._reads_headers = reads_headers(policy)
+        self._any = decide_any(policy, self._client)
+
+    def _as_matched(self, head: RequestHead) -> Request:
         """Return what the routes look at; fields only where one of them does."""
-        if policy is not self._read_for:
-            self._read_for = policy
-            self._reads_headers = reads_headers(policy)
         path, _, query = head.path.decode("latin-1").partition("?")
         return Request(
             head.method.decode("ascii"),

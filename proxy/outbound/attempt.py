@@ -6,7 +6,6 @@ What is decided here is decided by pure values: who is picked (``balancer``), wh
 
 from __future__ import annotations
 
-from dataclasses import replace
 from time import monotonic, time
 from typing import Final, Protocol, final
 
@@ -19,7 +18,7 @@ from proxy.outbound.member import Member
 from proxy.outbound.pick import Outcome, Pick, outcome_of
 from proxy.outbound.retry import Body, Ended, Happened, Retrying
 from proxy.outbound.retry_hint import happened_far, parse_pushback, parse_retry_after
-from proxy.outbound.rule import Leg, Rule
+from proxy.outbound.rule import NO_TIMEOUTS, Leg, Rule
 from proxy.outbound.timeout import NEVER, Deadlines, Expired, expired_error
 from proxy.outbound.way import Way
 from proxy.runtime import Runtime
@@ -85,7 +84,10 @@ class OutboundCase(Case):
         )
         self._deadlines: Deadlines | None = None
         self._alarm: Alarm | None = None
-        if timeouts != _NO_TIMEOUTS or (retry is not None and retry.timeout_s):
+        is_bounded = (
+            rule.is_timed if timeouts is rule.taken.rule.timeouts else timeouts != NO_TIMEOUTS
+        )
+        if is_bounded or (retry is not None and retry.timeout_s):
             self._deadlines = Deadlines(timeouts, retry.timeout_s if retry else None, now)
             exchange.is_timed = True
         if not exchange.request_ended:
@@ -159,14 +161,19 @@ class OutboundCase(Case):
         if deadlines is not None:
             deadlines.answered(now)
             self._rearm()
-        ended = self._judge(exchange, head)
-        if self._pick is not None:
-            self._pick.answered(now, self._ended or Outcome.SUCCESS)
-        if self._wants_again(ended) and self._again(ended):
-            return None
+        if head.status < 400 and not exchange.is_grpc:
+            self._ended = Outcome.SUCCESS
+            if self._pick is not None:
+                self._pick.answered(now, Outcome.SUCCESS)
+        else:
+            ended = self._judge(exchange, head)
+            if self._pick is not None:
+                self._pick.answered(now, self._ended or Outcome.SUCCESS)
+            if self._wants_again(ended) and self._again(ended):
+                return None
         fields = without_fields(head.fields, _FROM_SIDECARS)
         if fields is not head.fields:
-            head = replace(head, fields=fields)
+            head = head.with_fields(fields)
         edits = self._leg.edits
         return head if edits is None else edits.edit(exchange.head, head)
 
@@ -352,6 +359,3 @@ class OutboundCase(Case):
         self._rule.counts.response(end, self._now() - exchange.began)
         if error is not None:
             self._sender.failed(error)
-
-
-_NO_TIMEOUTS: Final = Timeouts()

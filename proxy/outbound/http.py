@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from typing import Final, final
 
 from core.errors import MeshError, RefusedError
@@ -94,7 +93,7 @@ class OutboundRequests(Service):
             fields = without_fields(fields, HEADERS)
         if fields is not head.fields or not head.authority:
             authority = head.authority or str(leg.target or self._destination).encode("ascii")
-            exchange.head = replace(head, fields=fields, authority=authority)
+            exchange.head = head.with_fields(fields, authority)
         case = OutboundCase(self._runtime, self, exchange, rule, leg, timeouts, retry)
         exchange.case = case
         case.send()

@@ -51,16 +51,18 @@ class OutboundRoutes:
 
     def find(self, head: RequestHead) -> Taken | None:
         """Return what a request meets; None: no route is for it."""
-        path, _, query = head.path.decode("latin-1").partition("?")
-        found = self._table.find(
-            Request(
-                head.method.decode("ascii"),
-                path,
-                head.authority.decode("ascii"),
-                query,
-                head.fields if self._table.reads_headers else (),
+        found = self._table.only
+        if found is None:
+            path, _, query = head.path.decode("latin-1").partition("?")
+            found = self._table.find(
+                Request(
+                    head.method.decode("ascii"),
+                    path,
+                    head.authority.decode("ascii"),
+                    query,
+                    head.fields if self._table.reads_headers else (),
+                )
             )
-        )
         if found is None:
             return None
         taken = self._by_alternative.get(found.order)

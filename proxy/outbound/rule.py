@@ -15,6 +15,7 @@ from policy.model import (
     OutboundPolicy,
     OutboundTls,
     RandomAvailable,
+    Timeouts,
 )
 from policy.route import Filter
 from proxy.http.edit import edits_of
@@ -29,6 +30,8 @@ from proxy.telemetry.http import BackendCounts, OutboundHttp, RouteCounts
 from proxy.telemetry.transport import Cache
 
 _GOLDEN: Final = 0.618_033_988_749_894_9
+NO_TIMEOUTS: Final = Timeouts()
+"""Those that bound nothing."""
 
 
 @final
@@ -97,7 +100,9 @@ class Leg:
 class Rule:
     """One rule of a route, with its backends looked up."""
 
-    __slots__ = (*("_turn", "budget", "counts", "filters", "legs", "policy", "taken", "total"),)
+    __slots__ = (
+        *("_turn", "budget", "counts", "filters", "is_timed", "legs", "policy", "taken", "total"),
+    )
 
     def __init__(
         self,
@@ -115,6 +120,8 @@ class Rule:
         self._turn = -1.0
         self.counts: Final = counts
         self.budget: Final = budget
+        self.is_timed: Final = taken.rule.timeouts != NO_TIMEOUTS
+        """Whether its own time limits bound anything."""
 
     def next_leg(self, chance: Callable[[], float]) -> Leg:
         """Return the backend whose turn it is; ``chance`` returns numbers in [0, 1).

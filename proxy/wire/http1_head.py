@@ -67,6 +67,28 @@ _MEANT: Final = frozenset(
 """The fields that mean something to the reader itself."""
 
 
+_LINES_KEPT: Final = 256
+_LINE_KEPT: Final = 256
+"""A longer line, in octets, is not kept."""
+_NEVER_KEPT: Final = frozenset(
+    (b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"x-api-key")
+)
+"""Whether somebody else has sent such a line must not show in how long it takes to read."""
+_lines: Final[dict[bytes, Field]] = {}
+"""Field lines read lately: most are sent again and again."""
+
+
+def _read_line(line: bytes) -> Field:
+    """Read a matched field line, and keep it at hand."""
+    raw, _, value = line.partition(b":")
+    field = (raw.lower(), value.strip())
+    if len(line) <= _LINE_KEPT and field[0] not in _NEVER_KEPT:
+        if len(_lines) >= _LINES_KEPT:
+            _lines.clear()
+        _lines[line] = field
+    return field
+
+
 def split_fields(
     lines: bytes, limits: Http1Limits, *, is_request: bool
 ) -> tuple[Fields, dict[bytes, list[bytes]]]:
@@ -81,15 +103,14 @@ def split_fields(
     if not lines:
         return (), meant
     for line in lines[:-2].split(b"\r\n"):
-        raw, _, value = line.partition(b":")
-        name = raw.lower()
-        value = value.strip()
-        fields.append((name, value))
+        field = _lines.get(line) or _read_line(line)
+        fields.append(field)
+        name = field[0]
         if name in _MEANT:
             if name in meant:
-                meant[name].append(value)
+                meant[name].append(field[1])
             else:
-                meant[name] = [value]
+                meant[name] = [field[1]]
     if len(fields) > limits.fields:
         message = f"more than {limits.fields} field lines"
         raise refusal("http1-too-many-fields", message, is_request=is_request)

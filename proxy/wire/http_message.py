@@ -73,6 +73,23 @@ class RequestHead:
     never_indexed: frozenset[Field] = NONE_SENSITIVE
     """Fields that no HTTP/2 hop may put into a compression table (RFC 7541 §6.2.3)."""
 
+    def with_fields(self, fields: Fields, authority: bytes | None = None) -> RequestHead:
+        """Return this head with other fields, and with another authority if one is given."""
+        return RequestHead(
+            self.method,
+            self.form,
+            self.scheme,
+            self.authority if authority is None else authority,
+            self.path,
+            self.version,
+            fields,
+            self.length,
+            self.keep_alive,
+            self.upgrade,
+            self.expects_continue,
+            self.never_indexed,
+        )
+
 
 @final
 @dataclass(slots=True)
@@ -93,6 +110,18 @@ class ResponseHead:
 
     never_indexed: frozenset[Field] = NONE_SENSITIVE
     """As in a request."""
+
+    def with_fields(self, fields: Fields) -> ResponseHead:
+        """Return this head with other fields."""
+        return ResponseHead(
+            self.status,
+            self.reason,
+            self.version,
+            fields,
+            self.length,
+            self.keep_alive,
+            self.never_indexed,
+        )
 
     @property
     def is_final(self) -> bool:

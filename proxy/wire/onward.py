@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.wire.http_field import without_fields, without_hop_by_hop
+from proxy.wire.http_field import value_of, without_fields, without_hop_by_hop
 from proxy.wire.http_message import CHUNKED, HTTP_10, Form, RequestHead
 from proxy.wire.orig_proto import Http1Request, Http2Head
 
@@ -59,4 +59,4 @@ def is_one_shot(request: Http1Request) -> bool:
     """
     if request.version == HTTP_10:
         return True
-    return not any(name == b"host" for name, _ in request.fields)
+    return value_of(request.fields, b"host") is None

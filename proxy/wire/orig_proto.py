@@ -13,9 +13,12 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from proxy.wire.http_field import (
+    PER_CONNECTION,
     Field,
     Fields,
+    has_any,
     list_members,
+    value_of,
     with_one_cookie,
     without_fields,
     without_hop_by_hop,
@@ -32,7 +35,10 @@ from proxy.wire.http_message import (
 
 MARK: Final = b"l5d-orig-proto"
 _TAKEN_OFF: Final = frozenset((MARK, b"transfer-encoding", b"te", b"http2-settings"))
+_TAKEN_OFF_BY_APP: Final = _TAKEN_OFF - {b"te"}
 _RESPONSE_TAKEN_OFF: Final = frozenset((MARK, b"transfer-encoding"))
+_NOT_RIDING: Final = _TAKEN_OFF | PER_CONNECTION
+_LENGTH: Final = frozenset((b"content-length",))
 _ABSOLUTE: Final = b"absolute-form"
 _CHUNKED: Final[Field] = (b"transfer-encoding", b"chunked")
 
@@ -67,13 +73,15 @@ def ride(head: RequestHead, authority: bytes) -> Http2Head:
     mark = b"HTTP/1.0" if head.version == HTTP_10 else b"HTTP/1.1"
     if head.form is Form.ABSOLUTE:
         mark += b"; " + _ABSOLUTE
-    fields = without_hop_by_hop(head.fields)
-    accepts_trailers = any(
-        name == b"te" and b"trailers" in list_members(value) for name, value in fields
-    )
-    fields = without_fields(fields, _TAKEN_OFF)
-    if accepts_trailers:
-        fields = (*fields, (b"te", b"trailers"))
+    fields = head.fields
+    if has_any(fields, _NOT_RIDING):
+        fields = without_hop_by_hop(fields)
+        accepts_trailers = any(
+            name == b"te" and b"trailers" in list_members(value) for name, value in fields
+        )
+        fields = without_fields(fields, _TAKEN_OFF)
+        if accepts_trailers:
+            fields = (*fields, (b"te", b"trailers"))
     pseudo = (
         (b":method", head.method),
         (b":scheme", head.scheme or b"http"),
@@ -104,12 +112,12 @@ def alight(head: RequestHead, *, ended: bool) -> Http1Request:
     """
     mark = mark_of(head) or b"HTTP/1.1"
     version = HTTP_10 if mark.startswith(b"HTTP/1.0") else HTTP_11
-    fields = with_one_cookie(without_fields(head.fields, _TAKEN_OFF - {b"te"}))
+    fields = with_one_cookie(without_fields(head.fields, _TAKEN_OFF_BY_APP))
     chunked = head.length == CHUNKED and not ended
     if chunked:
         version = HTTP_11
         fields = (*fields, _CHUNKED)
-    if version == HTTP_11 and not any(name == b"host" for name, _ in fields):
+    if version == HTTP_11 and value_of(fields, b"host") is None:
         fields = ((b"host", head.authority), *fields)
     target = head.path
     if mark[10:23] == _ABSOLUTE:
@@ -122,9 +130,11 @@ def alight(head: RequestHead, *, ended: bool) -> Http1Request:
 def ride_back(head: ResponseHead) -> Http2Head:
     """Return the application's HTTP/1 answer as HTTP/2, marked with the version it spoke."""
     mark = b"HTTP/1.0" if head.version == HTTP_10 else b"HTTP/1.1"
-    fields = without_fields(without_hop_by_hop(head.fields), _RESPONSE_TAKEN_OFF)
+    fields = head.fields
+    if has_any(fields, _NOT_RIDING):
+        fields = without_fields(without_hop_by_hop(fields), _RESPONSE_TAKEN_OFF)
     if head.status < 200 or head.status == 204:
-        fields = without_fields(fields, frozenset((b"content-length",)))
+        fields = without_fields(fields, _LENGTH)
     return Http2Head(((b":status", b"%d" % head.status),), (*fields, (MARK, mark)))
 
 

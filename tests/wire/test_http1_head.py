@@ -67,6 +67,18 @@ def test_a_client_waits_for_100_when_it_says_so(line: bytes, waits: bool) -> Non
     assert not parse_request_head(old).expects_continue
 
 
+def test_lines_kept_at_hand_read_as_they_did_the_first_time() -> None:
+    """However many there were in between, and secrets are not kept."""
+    lines = b"Host: a\r\nX-A:  b \r\nAuthorization: c\r\n" + b"X-Long: " + b"d" * 300 + b"\r\n"
+    first = parse_request_head(b"GET / HTTP/1.1\r\n" + lines)
+    for number in range(600):
+        parse_request_head(b"GET / HTTP/1.1\r\n" + b"Host: a\r\nX-N: %d\r\n" % number)
+        again = parse_request_head(b"GET / HTTP/1.1\r\n" + lines)
+        assert again == first
+        assert again.fields[2] == (b"authorization", b"c")
+        assert again.fields[2] is not first.fields[2]
+
+
 def test_a_request_head_says_everything_once() -> None:
     """Names in lower case, values without blanks, the order kept, Host among the fields."""
     head = parse_request_head(

@@ -6,6 +6,7 @@ import pytest
 
 from proxy.wire.http_field import (
     Fields,
+    has_any,
     is_value,
     list_members,
     may_be_trailer,
@@ -63,6 +64,13 @@ def test_what_speaks_of_one_connection_stays_on_it(
     """RFC 9110 §7.6.1: what connection names goes too."""
     fields = (*PLAIN, *extra)
     assert without_hop_by_hop(fields) == tuple(field for field in fields if field[0] not in gone)
+
+
+def test_a_name_is_there_or_not() -> None:
+    """One of several names suffices."""
+    assert has_any(PLAIN, frozenset((b"x", b"y")))
+    assert not has_any(PLAIN, frozenset((b"y",)))
+    assert not has_any((), frozenset((b"x",)))
 
 
 def test_fields_without_anything_to_drop_are_not_copied() -> None:

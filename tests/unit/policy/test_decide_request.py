@@ -8,7 +8,7 @@ import pytest
 
 from discovery.model import Metadata, default_metadata
 from identity.name import parse_identity
-from policy.decide import decide_connection, decide_request, reads_headers
+from policy.decide import decide_any, decide_connection, decide_request, reads_headers
 from policy.match import Request
 from policy.model import (
     ALL_NETWORKS,
@@ -115,6 +115,29 @@ def test_without_routes_every_request_is_on_the_default_route() -> None:
     verdict = decide_request(policy, PLAIN, Request("PUT", "/any"))
     assert isinstance(verdict, Permit)
     assert (verdict.route, verdict.authorization.name) == (DEFAULT_ROUTE, "all")
+
+
+@pytest.mark.parametrize("client", [MESHED, STRANGER, PLAIN, INSIDE])
+@pytest.mark.parametrize("method", ["", "GET"])
+def test_all_requests_are_decided_at_once_where_the_request_does_not_matter(
+    client: Client, method: str
+) -> None:
+    """With a route for everything, or none; not with one that wants anything of a request."""
+    route = InboundRoute(
+        metadata=Metadata(kind="HTTPRoute", name="r"),
+        authorizations=(mk_authorization("on-r", MESHED),),
+        rules=(InboundRule(matches=(HttpMatch(method=method),)),),
+    )
+    denials = (mk_authorization("not-them", STRANGER),)
+    bare = ServerPolicy(metadata=SERVER, authorizations=(mk_authorization("all"),), denials=denials)
+    request = Request("GET", "/any?thing")
+    assert decide_any(bare, client) == decide_request(bare, client, request)
+    routed = replace(bare, authorizations=(), routes=(route,))
+    wanted = None if method else decide_request(routed, client, request)
+    assert decide_any(routed, client) == wanted
+    assert decide_any(ROUTED, client) is None
+    assert decide_any(replace(bare, invalid="x"), client) is None
+    assert decide_any(replace(bare, protocol=Protocol.OPAQUE), client) is None
 
 
 def test_a_permit_carries_what_the_rule_does() -> None:

@@ -380,3 +380,25 @@ def test_the_table_finds_what_trying_everything_finds(
     """Hashing is only faster: the outcome is that of the written order."""
     request = Request(method, path, headers=((b"h", b"1"),) if has_header else ())
     assert find(routes, request, precedence) == _slow_find(routes, request, precedence)
+
+
+@pytest.mark.parametrize("precedence", [LINKERD, GATEWAY_API])
+def test_the_only_alternative_needs_no_request(precedence: Precedence) -> None:
+    """Whatever is asked for, it is found; with anything wanted or anything beside it, it is not."""
+    for everything in (mk_route(), mk_route(HttpMatch())):
+        table = RouteTable([everything], precedence)
+        assert table.only is not None
+        for request in (get("/"), get("/a/b?c", "host"), Request("OPTIONS", "*"), Request("X", "")):
+            assert table.find(request) is table.only
+    choosy: tuple[list[InboundRoute], ...] = (
+        [],
+        [mk_route(), mk_route()],
+        [mk_route(HttpMatch(), HttpMatch())],
+        [mk_route(hosts=(HostMatch("a"),))],
+        [mk_route(mk_prefix("/a"))],
+        [mk_route(HttpMatch(method="GET"))],
+        [mk_route(HttpMatch(headers=(HeaderMatch("x", "1"),)))],
+        [mk_route(GrpcMatch())],
+    )
+    for routes in choosy:
+        assert RouteTable(routes, precedence).only is None
