@@ -18,8 +18,6 @@ from resources.link import Link
 
 FIRST_LOOK_S: Final = 2.0
 """How long a start waits for linked directories: they may be gone, and we are wanted."""
-IDLE_S: Final = 600.0
-"""A gateway that nobody has asked for so long is no longer probed."""
 
 
 @final
@@ -34,7 +32,8 @@ class LinkedClusters:
         self._readers: dict[str, LinkReader] = {}
         """By cluster."""
         self._dead: set[str] = set()
-        self._used: dict[str, float] = {}
+        self._used: set[str] = set()
+        """Clusters whose gateway was asked for: whoever did may go on with what it was told."""
         self._looked = asyncio.Event()
 
     @property
@@ -97,9 +96,10 @@ class LinkedClusters:
 
     def use(self, cluster: str) -> bool:
         """Note that a cluster's gateway is asked for; True when it was not in use before."""
-        is_new = cluster not in self._used
-        self._used[cluster] = self._clock.monotonic()
-        return is_new
+        if cluster in self._used:
+            return False
+        self._used.add(cluster)
+        return True
 
     def report(self, cluster: str, *, is_usable: bool) -> None:
         """Take notice of whether a cluster's gateway lives."""
@@ -114,8 +114,6 @@ class LinkedClusters:
     @property
     def gateways(self) -> tuple[Gateway, ...]:
         """The gateways in use: those that are to be probed."""
-        now = self._clock.monotonic()
-        self._used = {name: at for name, at in self._used.items() if now - at < IDLE_S}
         found = []
         for cluster in self.clusters:
             link = cluster.link
