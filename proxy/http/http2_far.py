@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Final, Protocol, final
 
 from core.errors import MeshError, ServerProtocolError, UnreachableError
+from discovery.model import KeepAlive
 from proxy.http.exchange import CANCEL, Exchange, Far
-from proxy.http.http2_link import PING_S, PONG_S, Http2Link
+from proxy.http.http2_link import OWING_S, Http2Link
+from proxy.net.alarm import Alarm
 from proxy.net.poller import Poller
 from proxy.net.stream import Stream
+from proxy.ticker import TICK_S
 from proxy.wire.http2_client import Http2Client
 from proxy.wire.http2_event import (
     ConnectionEnded,
@@ -22,6 +25,9 @@ from proxy.wire.http2_event import (
 from proxy.wire.http2_frame import REFUSED_STREAM
 from proxy.wire.http_field import Fields
 from proxy.wire.orig_proto import Http2Head
+
+_SOON_S: Final = 0.05
+"""The least time between two looks."""
 
 
 class Http2FarOwner(Protocol):
@@ -105,9 +111,23 @@ class Http2Request(Far):
 class Http2Far:
     """One connection to a server."""
 
-    __slots__ = ("_is_leaving", "_owner", "_poller", "codec", "link", "stream", "streams")
+    __slots__ = (
+        *("_alarm", "_is_leaving", "_keep_alive", "_owner", "_poller"),
+        *("codec", "link", "stream", "streams"),
+    )
 
-    def __init__(self, poller: Poller, stream: Stream, owner: Http2FarOwner) -> None:
+    def __init__(
+        self,
+        poller: Poller,
+        stream: Stream,
+        owner: Http2FarOwner,
+        keep_alive: KeepAlive | None = None,
+    ) -> None:
+        """Take a stream that is connected.
+
+        ``keep_alive``: how a silent server is asked for a sign of life. None: it is not, for
+        servers of gRPC take pings of strangers for an attack (gRFC A8).
+        """
         self.stream: Final = stream
         self.codec: Final = Http2Client()
         self.link: Final = Http2Link(poller, stream, self.codec)
@@ -115,6 +135,11 @@ class Http2Far:
         self._poller = poller
         self._owner: Http2FarOwner | None = owner
         self._is_leaving = False
+        self._keep_alive = keep_alive
+        self._alarm: Alarm | None = None
+        if keep_alive is not None and keep_alive.interval_s < TICK_S:
+            self._alarm = Alarm(poller.loop, self)
+            self._alarm.set(self.link.heard + keep_alive.interval_s)
         stream.set_sink(self)
         stream.resume()
         self.link.cork()
@@ -160,9 +185,30 @@ class Http2Far:
                 self._reset(event)
         if events:
             self.link.cork()
-        error = self.link.beat(now, PING_S, PONG_S)
+        if self._alarm is None:
+            self._beat(now)
+
+    def on_alarm(self) -> None:
+        """Look after a server that is asked for signs of life more often than once a second."""
+        now = self._poller.loop.time()
+        self._beat(now)
+        if self._alarm is not None and self._keep_alive is not None:
+            self._alarm.set(max(now + _SOON_S, self.link.next_beat(*self._beats(self._keep_alive))))
+
+    def _beat(self, now: float) -> None:
+        keep_alive = self._keep_alive
+        if keep_alive is None or self.stream.closed:
+            return
+        if not self.streams and not keep_alive.while_idle:
+            return
+        error = self.link.beat(now, *self._beats(keep_alive))
         if error is not None:
             self.stream.abort(error)
+
+    def _beats(self, keep_alive: KeepAlive) -> tuple[float, float]:
+        """Return after how much silence to ask, and how long to wait for the answer."""
+        ping_s = keep_alive.interval_s
+        return min(ping_s, OWING_S) if self.streams else ping_s, keep_alive.timeout_s
 
     def on_data(self, data: memoryview) -> None:
         """Read frames."""
@@ -251,6 +297,9 @@ class Http2Far:
 
     def on_closed(self, error: Exception | None) -> None:
         """Take the exchanges along."""
+        if self._alarm is not None:
+            self._alarm.close()
+            self._alarm = None
         owner, self._owner = self._owner, None
         if owner is not None:
             owner.far_closed(self, error)

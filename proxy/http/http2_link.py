@@ -15,6 +15,8 @@ from proxy.wire.http2_streams import Http2Streams
 
 PING_S: Final = 10.0
 """How long a peer may be silent before it is asked for a sign of life (Linkerd's chart)."""
+OWING_S: Final = 1.0
+"""The same for a server that owes a response: alive, it answers a ping however slow it is."""
 PONG_S: Final = 3.0
 """How long the sign may take (the same)."""
 _PING: Final = b"pillion?"
@@ -50,6 +52,10 @@ class Http2Link:
             if not data:
                 return
             stream.write(data)
+
+    def next_beat(self, ping_s: float, pong_s: float) -> float:
+        """Return when there may be something to do for ``beat``."""
+        return self.heard + ping_s if self.heard >= self._pinged else self._pinged + pong_s
 
     def beat(self, now: float, ping_s: float, pong_s: float) -> UnreachableError | None:
         """Ask a silent peer for a sign of life; return why it is given up."""

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, final
 
 from core.errors import MeshError, OverloadError
+from discovery.model import KeepAlive
 from proxy.http.exchange import Exchange
 from proxy.http.http1_far import Http1Far
 from proxy.http.http2_far import Http2Far
@@ -188,15 +189,19 @@ class Http2Pool(Pool):
         "_far",
         "_is_dialling",
         "_is_retired",
+        "_keep_alive",
         "_leaving",
         "_owner",
         "_poller",
         "_waiting",
     )
 
-    def __init__(self, poller: Poller, owner: PoolOwner) -> None:
+    def __init__(
+        self, poller: Poller, owner: PoolOwner, keep_alive: KeepAlive | None = None
+    ) -> None:
         self._poller = poller
         self._owner = owner
+        self._keep_alive = keep_alive
         self._far: Http2Far | None = None
         self._leaving: set[Http2Far] = set()
         """Connections that end with what they carry."""
@@ -246,7 +251,7 @@ class Http2Pool(Pool):
         """Use a connection for all that wait."""
         self._is_dialling = False
         self._owner.far_opened(self, stream)
-        self._far = Http2Far(self._poller, stream, self)
+        self._far = Http2Far(self._poller, stream, self, self._keep_alive)
         self.far_changed()
         if self._is_retired:
             self.retire()

@@ -6,6 +6,7 @@ What is decided here is decided by pure values: who is picked (``balancer``), wh
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from time import monotonic, time
 from typing import Final, Protocol, final
 
@@ -16,20 +17,41 @@ from proxy.net.alarm import Alarm
 from proxy.outbound.authority import addressed
 from proxy.outbound.member import Member
 from proxy.outbound.pick import Outcome, Pick, outcome_of
-from proxy.outbound.retry import Body, Ended, Happened, Retrying
+from proxy.outbound.retry import Body, Ended, Happened, Retrying, Verdict
 from proxy.outbound.retry_hint import happened_far, parse_pushback, parse_retry_after
 from proxy.outbound.rule import NO_TIMEOUTS, Leg, Rule
 from proxy.outbound.timeout import NEVER, Deadlines, Expired, expired_error
 from proxy.outbound.way import Way
 from proxy.runtime import Runtime
-from proxy.telemetry.classification import grpc_status_of
+from proxy.telemetry.classification import grpc_status_of, is_failure
 from proxy.wire.http_field import value_of, without_fields
 from proxy.wire.http_message import ResponseHead
 from proxy.wire.orig_proto import MARK
 
 PROXY_ERROR: Final = b"l5d-proxy-error"
+PROVED_S: Final = 1.0
+"""A gRPC stream that lives so long after its response began is a good sign of its endpoint."""
+_UNAVAILABLE: Final = 14
+_BAD_GATEWAY: Final = 502
 _FROM_SIDECARS: Final = frozenset((MARK, PROXY_ERROR, b"l5d-proxy-connection"))
 """What one sidecar tells another; from an application it means nothing."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt that did not end well, and what came of it."""
+
+    number: int
+    """1 is the first."""
+    endpoint: str
+    """Where it went; empty where none was ready."""
+    happened: str
+    status: int
+    """Of its response; 0: none came."""
+    code: str
+    """Of the error; empty: there was a response."""
+    verdict: Verdict
 
 
 class Sender(Protocol):
@@ -37,6 +59,10 @@ class Sender(Protocol):
 
     def chance(self) -> float:
         """Return a number in [0, 1)."""
+        ...
+
+    def attempted(self, attempt: Attempt) -> None:
+        """Take notice of an attempt that did not end well."""
         ...
 
     def failed(self, error: MeshError) -> None:
@@ -49,8 +75,8 @@ class OutboundCase(Case):
     """One request."""
 
     __slots__ = (
-        *("_alarm", "_deadlines", "_ended", "_exchange", "_head", "_leg", "_pick", "_retrying"),
-        *("_rule", "_runtime", "_sender", "_tried", "_way"),
+        *("_alarm", "_deadlines", "_ended", "_exchange", "_head", "_hint_s", "_leg", "_pick"),
+        *("_proves_at", "_retrying", "_rule", "_runtime", "_sender", "_tried", "_way"),
     )
 
     def __init__(
@@ -75,6 +101,10 @@ class OutboundCase(Case):
         self._tried: tuple[Member, ...] = ()
         self._ended: Outcome | None = None
         """What the attempt under way is known to have come to, before its end."""
+        self._hint_s = 0.0
+        """How long its endpoint asked to be left alone."""
+        self._proves_at = NEVER
+        """When it has proved that its endpoint can be used, if it is a probe and still runs."""
         self._retrying = Retrying(
             exchange.head.method,
             retry,
@@ -108,6 +138,7 @@ class OutboundCase(Case):
         """Begin an attempt. Raises MeshError where there is nobody to send to."""
         destination = self._leg.destination
         self._ended = None
+        self._hint_s = 0.0
         now = self._now()
         deadlines = self._deadlines
         if deadlines is not None:
@@ -171,6 +202,9 @@ class OutboundCase(Case):
                 self._pick.answered(now, self._ended or Outcome.SUCCESS)
             if self._wants_again(ended) and self._again(ended):
                 return None
+            if self._ended is None and self._pick is not None and self._pick.is_probe:
+                self._proves_at = now + PROVED_S
+                self._rearm()
         fields = without_fields(head.fields, _FROM_SIDECARS)
         if fields is not head.fields:
             head = head.with_fields(fields)
@@ -184,10 +218,12 @@ class OutboundCase(Case):
         if exchange.is_grpc:
             grpc_status = grpc_status_of(value_of(fields, b"grpc-status"))
         happened = Happened.RESPONSE
-        if status >= 500 and self._way is not None and self._way.is_meshed:
+        is_broken = status >= 500 or grpc_status == _UNAVAILABLE
+        if is_broken and self._way is not None and self._way.is_meshed:
             words = value_of(fields, PROXY_ERROR)
             if words is not None:
-                happened = happened_far(status, words.decode("latin-1"))
+                far_status = status if grpc_status is None else _BAD_GATEWAY
+                happened = happened_far(far_status, words.decode("latin-1"))
         if happened is Happened.UNREACHABLE:
             self._ended = Outcome.UNREACHABLE
         elif grpc_status is not None or not exchange.is_grpc:
@@ -196,13 +232,15 @@ class OutboundCase(Case):
             return Ended(happened, status, grpc_status)
         pushback = value_of(fields, b"grpc-retry-pushback-ms") if exchange.is_grpc else None
         after = value_of(fields, b"retry-after")
-        return Ended(
+        ended = Ended(
             happened,
             status,
             grpc_status,
             None if pushback is None else parse_pushback(pushback.decode("latin-1")),
             None if after is None else parse_retry_after(after.decode("latin-1"), time()),
         )
+        self._hint_s = max(0.0, (ended.pushback_ms or 0) / 1000, ended.retry_after_s or 0.0)
+        return ended
 
     def _wants_again(self, ended: Ended) -> bool:
         return (
@@ -247,6 +285,9 @@ class OutboundCase(Case):
             has_responded=exchange.responded,
             time_left_s=self._deadlines.left_s(now) if self._deadlines else NEVER,
         )
+        self._rule.retries.decided(verdict.reason)
+        if verdict.again or verdict.reason != "not-repeatable" or error is not None:
+            self._tell(ended, verdict, error)
         if not verdict.again:
             if verdict.reason != "deadline":
                 return False
@@ -266,6 +307,18 @@ class OutboundCase(Case):
             self._wake_at(now + verdict.delay_s)
             return True
         return self._resend()
+
+    def _tell(self, ended: Ended, verdict: Verdict, error: MeshError | None) -> None:
+        self._sender.attempted(
+            Attempt(
+                self.attempts - verdict.again,
+                "" if self._way is None else str(self._way.endpoint.address),
+                ended.happened.value,
+                ended.status,
+                "" if error is None else error.code,
+                verdict,
+            )
+        )
 
     def _resend(self) -> bool:
         try:
@@ -292,7 +345,7 @@ class OutboundCase(Case):
     def _finish_pick(self, outcome: Outcome) -> None:
         pick, self._pick = self._pick, None
         if pick is not None:
-            pick.finish(self._now(), outcome)
+            pick.finish(self._now(), outcome, self._hint_s)
 
     # Time
 
@@ -312,8 +365,11 @@ class OutboundCase(Case):
             self._deadlines.moved(self._now())
 
     def _rearm(self) -> None:
-        if self._deadlines is not None and self._deadlines.next < NEVER:
-            self._wake_at(self._deadlines.next)
+        when = self._proves_at
+        if self._deadlines is not None:
+            when = min(when, self._deadlines.next)
+        if when < NEVER:
+            self._wake_at(when)
 
     def _wake_at(self, when: float) -> None:
         if self._alarm is None:
@@ -326,6 +382,9 @@ class OutboundCase(Case):
         if exchange.is_over:
             return
         now = self._now()
+        if now >= self._proves_at and self._pick is not None:
+            self._proves_at = NEVER
+            self._pick.proved(now)
         deadlines = self._deadlines
         expired = deadlines.expired(now) if deadlines is not None else None
         if expired is None:
@@ -357,5 +416,7 @@ class OutboundCase(Case):
             self._end_attempt(exchange, outcome, error)
         end = (exchange.status, exchange.grpc_status, "" if error is None else error.code)
         self._rule.counts.response(end, self._now() - exchange.began)
+        if self.attempts > 1 and not is_failure(*end):
+            self._rule.retries.succeeded()
         if error is not None:
             self._sender.failed(error)

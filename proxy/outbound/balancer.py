@@ -1,7 +1,8 @@
 """Which endpoint takes the next request or connection: the less loaded of two drawn at random.
 
 Pure; time and chance are arguments. Power of two choices over the endpoints that are ready, as
-linkerd2-proxy balances (pool/p2c), at a cost that does not grow with their number. Endpoints that
+linkerd2-proxy balances (pool/p2c), at a cost that does not grow with their number. Ours: where
+both are in trouble, some more are looked at. Endpoints that
 could not be reached, or whose breaker is open, are not ready; when their wait is over one request
 goes there and decides. Ours: while nothing at all is ready, no endpoint that could not be reached
 is left alone for longer than a second; and endpoints meant for other zones are chosen when our
@@ -30,6 +31,11 @@ CONNECTION_FLOOR_S: Final = 0.01
 """Connects faster than this are alike: then open connections alone decide."""
 REQUEST_FLOOR_S: Final = 0.000_05
 """Below this a latency says nothing, and what is pending decides."""
+
+HEAVY_S: Final = 1.0
+"""From this load on two are not enough to draw: of a few endpoints two may be in trouble."""
+MORE: Final = 8
+"""How many are looked at then."""
 
 Key = tuple[str, int, str, str]
 
@@ -168,7 +174,10 @@ class Balancer:
         if second >= first:
             second += 1
         one, other = ready[first], ready[second]
-        return one if one.load.cost(now) <= other.load.cost(now) else other
+        cost, other_cost = one.load.cost(now), other.load.cost(now)
+        if other_cost < cost:
+            one, cost = other, other_cost
+        return one if cost < HEAVY_S or count == 2 else _lightest(ready, second, now)
 
     def _spilled(self, now: float) -> Member | None:
         """Return one of the first tier that has any; of the second where the first is loaded."""
@@ -214,6 +223,13 @@ class Balancer:
             else:
                 return best if best.load.cost(now) <= member.load.cost(now) else member
         return best or last
+
+
+def _lightest(ready: list[Member], start: int, now: float) -> Member:
+    """Return the least loaded of some that stand together from ``start`` on."""
+    count = len(ready)
+    some = (ready[(start + index) % count] for index in range(min(count, MORE)))
+    return min(some, key=lambda each: each.load.cost(now))
 
 
 def _avoided(tried: tuple[Member, ...]) -> set[str]:

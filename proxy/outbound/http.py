@@ -14,7 +14,7 @@ from proxy.http.cors import preflight_answer
 from proxy.http.exchange import Exchange, Service
 from proxy.http.filter import Match, filter_request
 from proxy.outbound.answered import AnsweredCase
-from proxy.outbound.attempt import OutboundCase
+from proxy.outbound.attempt import Attempt, OutboundCase
 from proxy.outbound.override import HEADERS, overridden
 from proxy.outbound.route import policy_without
 from proxy.outbound.rule import OutboundRules
@@ -133,6 +133,22 @@ class OutboundRequests(Service):
     def refused(self, code: str) -> None:
         """Count a message that breaks the protocol's rules."""
         self._telemetry.failed(code)
+
+    def attempted(self, attempt: Attempt) -> None:
+        """Tell of an attempt that did not end well."""
+        self._runtime.log.debug(
+            "attempt failed",
+            direction="outbound",
+            target=str(self._destination),
+            endpoint=attempt.endpoint,
+            attempt=attempt.number,
+            happened=attempt.happened,
+            status=attempt.status,
+            code=attempt.code,
+            again=attempt.verdict.again,
+            verdict=attempt.verdict.reason,
+            delay_ms=round(attempt.verdict.delay_s * 1000),
+        )
 
     def failed(self, error: MeshError) -> None:
         """Count and tell a request that could not be answered."""

@@ -122,6 +122,12 @@ class Pick:
         # Whoever answers can be reached, however long the rest of the response takes.
         self.connected(now)
 
+    def proved(self, now: float) -> None:
+        """Take in that an endpoint does well whose answer is not over yet: it has had its probe."""
+        if self.is_probe and not self._is_over and self.member.phase is not Phase.GONE:
+            self._judge(now, Outcome.SUCCESS, 0.0)
+            self._prove(is_good=True)
+
     def finish(self, now: float, outcome: Outcome, hint_s: float = 0.0) -> None:
         """End the attempt; ``hint_s`` is how long the endpoint asked to be left alone."""
         if self._is_over:

@@ -26,7 +26,7 @@ from proxy.outbound.pick import Pick
 from proxy.outbound.resolve import plaintext_refusal
 from proxy.outbound.route import OutboundRoutes, Taken, routes_of
 from proxy.outbound.way import Way, Ways
-from proxy.telemetry.http import BackendCounts, OutboundHttp, RouteCounts
+from proxy.telemetry.http import BackendCounts, OutboundHttp, RetryCounts, RouteCounts
 from proxy.telemetry.transport import Cache
 
 _GOLDEN: Final = 0.618_033_988_749_894_9
@@ -101,7 +101,8 @@ class Rule:
     """One rule of a route, with its backends looked up."""
 
     __slots__ = (
-        *("_turn", "budget", "counts", "filters", "is_timed", "legs", "policy", "taken", "total"),
+        *("_turn", "budget", "counts", "filters", "is_timed", "legs", "policy", "retries"),
+        *("taken", "total"),
     )
 
     def __init__(
@@ -110,6 +111,7 @@ class Rule:
         policy: OutboundPolicy,
         legs: tuple[tuple[Leg, int], ...],
         counts: RouteCounts,
+        retries: RetryCounts,
         budget: Budget,
     ) -> None:
         self.taken: Final = taken
@@ -119,6 +121,7 @@ class Rule:
         self.filters: Final = taken.rule.filters
         self._turn = -1.0
         self.counts: Final = counts
+        self.retries: Final = retries
         self.budget: Final = budget
         self.is_timed: Final = taken.rule.timeouts != NO_TIMEOUTS
         """Whether its own time limits bound anything."""
@@ -217,5 +220,6 @@ class OutboundRules:
             policy,
             tuple(legs),
             self._telemetry.route(taken.parent, route, is_grpc=is_grpc),
+            self._telemetry.retry(taken.parent, route, is_grpc=is_grpc),
             self._destinations.budget(taken.parent, policy.retry_budget),
         )

@@ -88,7 +88,9 @@ class Way:
         # What came riding to a gateway alights where it cannot go on so.
         if rides or (head.version == HTTP_2 and (self._can_ride or not has_ridden(head))):
             if self._http2 is None:
-                self._http2 = Http2Pool(self._runtime.poller, self)
+                http2 = self.endpoint.http2
+                keep_alive = http2.keep_alive if http2 is not None and self.is_meshed else None
+                self._http2 = Http2Pool(self._runtime.poller, self, keep_alive)
             return self._http2
         if self._http1 is None:
             self._http1 = Http1Pool(self._runtime.poller, self)

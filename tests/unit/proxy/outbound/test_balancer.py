@@ -54,6 +54,22 @@ def test_of_two_the_less_loaded_is_chosen() -> None:
     assert first.member.load.pending == 1
 
 
+def test_where_two_are_in_trouble_more_are_looked_at() -> None:
+    """Of three endpoints two that are silent get no third of the load."""
+    trio = balancer(ONE, TWO, THREE)
+    for _ in range(60):
+        pick = must(trio.pick(0.0))
+        if pick.endpoint is THREE:
+            pick.finish(0.0, Outcome.SUCCESS)
+    seen: Counter[Address] = Counter()
+    for step in range(300):
+        now = 1.0 + step * 0.01
+        pick = must(trio.pick(now))
+        seen[pick.endpoint.address] += 1
+        pick.finish(now + 0.005, Outcome.ABANDONED)
+    assert seen == {THREE.address: 300}
+
+
 def test_the_draws_are_of_two_different_endpoints_and_all_pairs_occur() -> None:
     """Every value of chance names two, the last one below 1 included."""
     numbers = iter([index / 6 for index in range(6)] + [1 - 2**-53])
@@ -240,6 +256,19 @@ def test_an_endpoint_that_begins_to_answer_can_be_reached(outcome: Outcome) -> N
     assert one.is_ready is is_answer
     probe.finish(3600.0, Outcome.SUCCESS)
     assert one.is_ready
+
+
+def test_a_stream_that_goes_on_may_prove_its_endpoint_before_its_end() -> None:
+    """Others go there again; how it ends counts as any request's end then."""
+    one = balancer(ONE, accrual=_BREAK)
+    must(one.pick(0.0)).finish(0.0, Outcome.FAILURE)
+    probe = must(one.pick(100.0))
+    assert probe.is_probe
+    assert one.pick(100.0) is None
+    probe.proved(101.0)
+    must(one.pick(101.0)).finish(101.0, Outcome.SUCCESS)
+    probe.finish(102.0, Outcome.FAILURE)
+    assert one.pick(102.0) is None
 
 
 def test_outcomes_from_before_it_was_held_back_change_nothing() -> None:
