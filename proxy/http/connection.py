@@ -69,7 +69,11 @@ class HttpConnection:
         """Begin to serve; ``early`` has been read before."""
         self._runtime.connections.add(self)
         self._runtime.ticker.add(self._near)
-        self._near.start(early)
+        try:
+            self._near.start(early)
+        except Exception as error:  # one connection's bug must not end another's count
+            self._runtime.log.exception("session broke", code="internal")
+            self._tally.stream.abort(error)
         if self._runtime.drain.started:
             self.drain()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import Final, Protocol, final
 
-from core.errors import Fault, MeshError
+from core.errors import Fault, HandshakeError, MeshError
 from policy.model import Retry, Timeouts
 from proxy.http.exchange import Case, Exchange
 from proxy.net.alarm import Alarm
@@ -35,6 +35,8 @@ _UNAVAILABLE: Final = 14
 _BAD_GATEWAY: Final = 502
 _FROM_SIDECARS: Final = frozenset((MARK, PROXY_ERROR, b"l5d-proxy-connection"))
 """What one sidecar tells another; from an application it means nothing."""
+MAX_NAME: Final = 300
+"""Characters of a required identity that a message repeats."""
 
 
 @final
@@ -76,7 +78,7 @@ class OutboundCase(Case):
 
     __slots__ = (
         *("_alarm", "_deadlines", "_ended", "_exchange", "_head", "_hint_s", "_leg", "_pick"),
-        *("_proves_at", "_retrying", "_rule", "_runtime", "_sender", "_tried", "_way"),
+        *("_proves_at", "_required", "_retrying", "_rule", "_runtime", "_sender", "_tried", "_way"),
     )
 
     def __init__(
@@ -88,8 +90,11 @@ class OutboundCase(Case):
         leg: Leg,
         timeouts: Timeouts,
         retry: Retry | None,
+        required: str | None = None,
     ) -> None:
+        """Take a request; ``required``: the identity that its endpoint must have."""
         now = exchange.began
+        self._required: Final = required
         self._runtime = runtime
         self._sender = sender
         self._exchange = exchange
@@ -172,6 +177,7 @@ class OutboundCase(Case):
         exchange = self._exchange
         try:
             way = self._leg.way(pick, self._runtime.own_ips)
+            self._check_identity(way)
         except MeshError:
             self._finish_pick(Outcome.ABANDONED)
             raise
@@ -182,6 +188,20 @@ class OutboundCase(Case):
         authority = way.endpoint.authority_override
         exchange.head = addressed(self._head, authority) if authority else self._head
         way.pool(exchange.head).carry(exchange)
+
+    def _check_identity(self, way: Way) -> None:
+        """Raise HandshakeError if the endpoint is not whom the application asks for."""
+        wanted = self._required
+        if wanted is None:
+            return
+        identity = way.endpoint.identity if way.is_meshed else None
+        if identity is None or wanted not in (identity.name, str(identity)):
+            raise HandshakeError(
+                f"{way.endpoint.address} is {identity or 'nobody of the mesh'}, and the request "
+                f"requires {wanted[:MAX_NAME]}",
+                hint="see the request's header l5d-require-id",
+                code="identity-mismatch",
+            )
 
     # What comes of it
 

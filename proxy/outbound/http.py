@@ -20,7 +20,7 @@ from proxy.outbound.route import policy_without
 from proxy.outbound.rule import OutboundRules
 from proxy.runtime import Runtime
 from proxy.telemetry.http import OutboundHttp
-from proxy.wire.http_field import without_fields
+from proxy.wire.http_field import value_of, without_fields
 from proxy.wire.http_message import RequestHead
 
 REQUIRE_ID: Final = b"l5d-require-id"
@@ -94,7 +94,9 @@ class OutboundRequests(Service):
         if fields is not head.fields or not head.authority:
             authority = head.authority or str(leg.target or self._destination).encode("ascii")
             exchange.head = head.with_fields(fields, authority)
-        case = OutboundCase(self._runtime, self, exchange, rule, leg, timeouts, retry)
+        required = None if fields is head.fields else value_of(head.fields, REQUIRE_ID)
+        name = None if required is None else required.decode("latin-1")
+        case = OutboundCase(self._runtime, self, exchange, rule, leg, timeouts, retry, name)
         exchange.case = case
         case.send()
 
