@@ -8,12 +8,15 @@ it. Answers, and the metrics with all their labels, must be what the case says.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from cli.main import pillion
 from cli.policy.case import Case, read_cases
 from core.errors import OUTCOMES
 from policy.model import ClientTls, Protocol
@@ -143,3 +146,26 @@ def test_decisions_are_what_callers_meet(scene: Scene, setup: str) -> None:
     for batch in batches:
         for pod in sorted({each.target.pod for each in batch}):
             scene.island.run(run(batch, pod))
+
+
+def test_the_audit_report_reads_what_a_sidecar_counted(scene: Scene, tmp_path: Path) -> None:
+    """From traffic to ``pillion policy audit``: who would have been refused, and how often."""
+    mesh = POLICY / "meshes" / "audit-mode"
+    cases = read_cases(str(POLICY / "cases" / "audit-mode.yaml"))
+
+    async def run() -> bytes:
+        async with standing(scene, mesh) as place:
+            for case in cases:
+                await ask(scene, place, case)
+            return expose(place.running.sidecar.runtime.metrics.families())
+
+    page = tmp_path / "metrics"
+    page.write_bytes(scene.island.run(run()))
+    arguments = ["policy", "audit", "--mesh", str(mesh), "--metrics", str(page), "-o", "json"]
+    ran = CliRunner().invoke(pillion, arguments)
+    seen = [each["seen"] for each in json.loads(ran.stdout)["policies"]]
+    assert seen
+    for each in seen:
+        # One request of each case is seen by each policy that is tried.
+        assert sum(each["allowed"].values()) + sum(each["denied"].values()) == len(cases)
+        assert each["denied"]

@@ -189,6 +189,15 @@ def test_the_sidecar_explains_itself(scene: Scene) -> None:
     said = scene.admin(f"/explain?from=shop/cron&to={ROUTED}&method=GET&path=/orders")
     assert said.startswith("DENIED  no authorization on HTTPRoute shop/orders admits the caller")
     assert "shop/web-only" in said
+    cron = scene.mesh.pods["cron-0"]
+    assert scene.curl(cron, ROUTED, "/orders?explained") == (403, "")
+    told = scene.api.find(10, event="request denied", client_ip=cron.ip)
+    assert told is not None
+    # The log's words are the page's.
+    assert said.startswith(f"DENIED  {told['reason']}: ")
+    assert isinstance(told["tried"], list)
+    for tried in told["tried"]:
+        assert tried.partition(": ")[2] in said
     shown = json.loads(scene.admin("/policy"))["ports"]
     assert [each["port"] for each in shown] == [ROUTED, PROBED]
     assert [each["name"] for each in shown[0]["routes"]] == ["orders"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,12 +11,20 @@ from dataclasses import replace
 import pytest
 
 from core.watch import Watch
-from discovery.model import Address, Metadata, default_metadata
+from discovery.model import Address, Endpoint, EndpointSet, Metadata, Target, default_metadata
 from identity.generation import Generation
 from policy.model import (
     AUDIT,
+    Backend,
+    Balancer,
+    FirstAvailable,
+    Forward,
     InboundRoute,
     InboundRule,
+    OutboundPolicy,
+    OutboundRoute,
+    OutboundRule,
+    OutboundTls,
     Protocol,
     RateLimit,
     ServerPolicy,
@@ -38,6 +47,7 @@ from proxy.net.capture import FixedCapture
 from proxy.telemetry.exposition import expose
 from tests.session.admin import Reply, read_reply, samples
 from tests.session.apps import echo, exchange, serve
+from tests.session.client import CLUSTER_IP, run_client
 from tests.session.http_apps import hello
 from tests.sidecars import OPEN, Control, Running, run_pair, run_sidecar
 
@@ -295,3 +305,42 @@ async def test_probes_come_in_without_identity(api: Generation) -> None:
         assert (await caller.get("/live", "POST")).status == 403
         labels = {"authz_name": "probe", "route_name": "probe", "tls": "no_identity"}
         assert counted(running, "inbound_http_authz_allow_total", **labels) == 1
+
+
+@pytest.mark.parametrize("is_one_endpoint", [False, True], ids=["Service", "endpoint"])
+async def test_no_request_leaves_in_plaintext_where_that_is_forbidden(
+    web: Generation, is_one_endpoint: bool
+) -> None:
+    """Refused by name, never sent; a policy that turns strict counts for the next request."""
+    target = Target("api.shop.svc.cluster.local", 80)
+    heads: list[bytes] = []
+
+    async def record(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                heads.append(await reader.readuntil(b"\r\n\r\n"))
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    async with serve(record) as app:
+        endpoint = Endpoint(address=app)
+        dispatcher = Forward(endpoint) if is_one_endpoint else Balancer(target=target)
+        backend = Backend(metadata=default_metadata("b"), dispatcher=dispatcher)
+        rule = OutboundRule(distribution=FirstAvailable((backend,)))
+        route = OutboundRoute(metadata=default_metadata("r"), rules=(rule,))
+        lenient = OutboundPolicy(metadata=default_metadata("api"), http1=(route,), http2=(route,))
+        strict = replace(lenient, tls_mode=OutboundTls.REQUIRED)
+        control = Control(Watch(web))
+        watch: Watch[OutboundPolicy | None] = Watch(lenient)
+        control.outbound_policies[CLUSTER_IP] = watch
+        control.sets[target] = Watch(EndpointSet(endpoints=(endpoint,), exists=True))
+        async with (
+            run_client(web, control=control) as client,
+            calling(client.config.outbound_listen) as caller,
+        ):
+            assert (await caller.get()).status == 200
+            for policy, status in ((strict, 403), (strict, 403), (lenient, 200), (strict, 403)):
+                watch.publish(policy)
+                assert (await caller.get()).status == status
+            assert counted(client, "outbound_http_errors_total", error="mtls-required") == 3
+    assert len(heads) == 2
