@@ -273,6 +273,7 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "response-timeout": Outcome(504, 4, TcpAction.RESET, close=False),
     "idle-timeout": Outcome(504, 4, TcpAction.RESET, close=False),
     "try-timeout": Outcome(504, 4, TcpAction.RESET, close=False),
+    "retry-limit": Outcome(503, 14, TcpAction.RESET, close=False),
     "failfast": Outcome(504, 4, TcpAction.RESET, close=False),
     "loadshed": Outcome(503, 14, TcpAction.RESET, close=False),
 }

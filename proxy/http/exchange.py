@@ -151,6 +151,7 @@ class Exchange:
         "began",
         "case",
         "closes",
+        "copies",
         "ended_at",
         "first_at",
         "grpc_status",
@@ -194,6 +195,8 @@ class Exchange:
         """The client's connection should not be used again: what failed may fail again."""
         self.has_gone = False
         """Its head has gone to a far side, which may have acted on it."""
+        self.copies: tuple[Exchange, ...] = ()
+        """Exchanges that get the same content, each as fast as it can."""
         self.is_timed = False
         """The case wants to hear of content."""
         self.keeps_body = False
@@ -243,6 +246,9 @@ class Exchange:
             self._kept.append(data)
         else:
             self._is_cut = True
+        if self.copies:
+            for copy in self.copies:
+                copy.on_request_body(data)
         if self.is_timed and self.case is not None:
             self.case.on_moved(self)
         if (far is None or not far.send_body(data)) and near is not None:
@@ -260,6 +266,9 @@ class Exchange:
         if self.is_over:
             return
         self._trailers = trailers
+        for copy in self.copies:
+            copy.on_request_end(trailers)
+        self.copies = ()
         if self._far is not None:
             self._far.send_end(trailers)
         if self.case is not None:
@@ -435,6 +444,9 @@ class Exchange:
             far.cancel()
         self._near = None
         self._kept = []
+        for copy in self.copies:
+            copy.near_is_gone()
+        self.copies = ()
         case, self.case = self.case, None
         if case is not None:
             case.on_done(self, error)

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import Final, Protocol, final
 
-from core.errors import Fault, HandshakeError, MeshError
+from core.errors import Fault, HandshakeError, MeshError, UnreachableError
 from policy.model import Retry, Timeouts
 from proxy.http.exchange import Case, Exchange
 from proxy.net.alarm import Alarm
 from proxy.outbound.authority import addressed
+from proxy.outbound.leg import Leg
 from proxy.outbound.member import Member
 from proxy.outbound.pick import Outcome, Pick, outcome_of
 from proxy.outbound.retry import Body, Ended, Happened, Retrying, Verdict
 from proxy.outbound.retry_hint import happened_far, parse_pushback, parse_retry_after
-from proxy.outbound.rule import NO_TIMEOUTS, Leg, Rule
+from proxy.outbound.rule import NO_TIMEOUTS, Rule
 from proxy.outbound.timeout import NEVER, Deadlines, Expired, expired_error
 from proxy.outbound.way import Way
 from proxy.runtime import Runtime
@@ -220,7 +221,7 @@ class OutboundCase(Case):
             ended = self._judge(exchange, head)
             if self._pick is not None:
                 self._pick.answered(now, self._ended or Outcome.SUCCESS)
-            if self._wants_again(ended) and self._again(ended):
+            if self._wants_again(ended) and (self._again(ended) or self._is_spent(ended.happened)):
                 return None
             if self._ended is None and self._pick is not None and self._pick.is_probe:
                 self._proves_at = now + PROVED_S
@@ -285,7 +286,16 @@ class OutboundCase(Case):
         if self._again(Ended(happened), error):
             return True
         self._end_attempt(exchange, outcome, error)
-        return False
+        return self._is_spent(happened)
+
+    def _is_spent(self, happened: Happened) -> bool:
+        """Whether this was the last of a rule's retries of broken connections; tells the client."""
+        if happened is not Happened.RESET or not self._retrying.is_spent:
+            return False
+        words = f"{self.attempts} attempts met connections that broke"
+        self._exchange.give_up_far()
+        self._exchange.fail(UnreachableError(words, code="retry-limit"))
+        return True
 
     def _again(self, ended: Ended, error: MeshError | None = None) -> bool:
         """Try again if that is safe or asked for; False: this is how it ends."""
@@ -323,7 +333,7 @@ class OutboundCase(Case):
         exchange.give_up_far()
         if verdict.delay_s:
             if self._deadlines is not None:
-                self._deadlines.answered(now)
+                self._deadlines.paused(now)
             self._wake_at(now + verdict.delay_s)
             return True
         return self._resend()

@@ -15,6 +15,7 @@ from proxy.http.exchange import Exchange, Service
 from proxy.http.filter import Match, filter_request
 from proxy.outbound.answered import AnsweredCase
 from proxy.outbound.attempt import Attempt, OutboundCase
+from proxy.outbound.mirror import Mirrored
 from proxy.outbound.override import HEADERS, overridden
 from proxy.outbound.route import policy_without
 from proxy.outbound.rule import OutboundRules
@@ -80,6 +81,7 @@ class OutboundRequests(Service):
             if self._filtered(exchange, rule.filters, taken.match):
                 return
             head = exchange.head
+        before = head
         leg = rule.next_leg(self._random.random)
         if leg.is_filtered:
             exchange.case = AnsweredCase(rule, self)
@@ -99,6 +101,17 @@ class OutboundRequests(Service):
         case = OutboundCase(self._runtime, self, exchange, rule, leg, timeouts, retry, name)
         exchange.case = case
         case.send()
+        if rule.mirrors:
+            self._copy(exchange, before, rule.mirrors)
+        if leg.is_filtered:
+            self._copy(exchange, exchange.head, rule.mirrors_of(leg))
+
+    def _copy(self, exchange: Exchange, head: RequestHead, mirrored: tuple[Mirrored, ...]) -> None:
+        """Send copies where a mirror asks for them."""
+        if mirrored and not exchange.is_over:
+            chances = tuple(self._random.random() for _ in mirrored)
+            stripped = head.with_fields(without_fields(head.fields, _FOR_US | HEADERS))
+            self._rules.mirrors.copy(exchange, stripped, mirrored, chances)
 
     def _filtered(self, exchange: Exchange, filters: tuple[Filter, ...], match: Match) -> bool:
         """Edit a request's head; whether a filter has answered it. Raises RefusedError."""

@@ -132,6 +132,11 @@ class Retrying:
         """Whether the attempt under way is the last that policy grants: no per-try timeout then."""
         return self._retry is None or self.retries >= self._retry.max_retries
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether a policy that asks for it has tried broken connections again to no avail."""
+        return self._retry is not None and self._retry.on_reset and self.retries > 0
+
     def keeps_body(self, declared: int | None) -> bool:
         """Whether it is worth keeping the body: a length that is declared may be too much."""
         if not self._is_safe_on and self._retry is None:

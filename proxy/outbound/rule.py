@@ -6,27 +6,24 @@ from collections.abc import Callable
 from typing import Final, final
 
 from core.errors import UnreachableError
-from discovery.model import Target
+from discovery.model import Metadata
 from policy.model import (
     Backend,
     Balancer,
     FirstAvailable,
-    Forward,
     OutboundPolicy,
-    OutboundTls,
     RandomAvailable,
     Timeouts,
 )
-from policy.route import Filter
-from proxy.http.edit import edits_of
+from policy.route import Filter, Mirror
 from proxy.outbound.budget import Budget
-from proxy.outbound.destination import Concrete, Destination
+from proxy.outbound.destination import Concrete
 from proxy.outbound.destinations import Destinations
-from proxy.outbound.pick import Pick
-from proxy.outbound.resolve import plaintext_refusal
+from proxy.outbound.leg import Leg
+from proxy.outbound.mirror import Mirrored, Mirrors
 from proxy.outbound.route import OutboundRoutes, Taken, routes_of
-from proxy.outbound.way import Way, Ways
-from proxy.telemetry.http import BackendCounts, OutboundHttp, RetryCounts, RouteCounts
+from proxy.outbound.way import Ways
+from proxy.telemetry.http import OutboundHttp, RetryCounts, RouteCounts
 from proxy.telemetry.transport import Cache
 
 _GOLDEN: Final = 0.618_033_988_749_894_9
@@ -35,74 +32,12 @@ NO_TIMEOUTS: Final = Timeouts()
 
 
 @final
-class Leg:
-    """One backend of one rule: where its requests go, and what it counts."""
-
-    __slots__ = (
-        *("_tls_mode", "_way", "_ways", "backend", "counts", "destination", "edits"),
-        *("is_filtered", "target"),
-    )
-
-    def __init__(
-        self,
-        ways: Ways,
-        backend: Backend,
-        destination: Destination | None,
-        counts: BackendCounts,
-        tls_mode: OutboundTls,
-        filters: tuple[Filter, ...] = (),
-    ) -> None:
-        """Prepare a backend; ``filters`` are its rule's."""
-        self.backend: Final = backend
-        self.is_filtered: Final = bool(backend.filters)
-        self.edits: Final = edits_of((*filters, *backend.filters))
-        """What becomes of responses."""
-        self.destination: Final = destination
-        """Its endpoints, balanced; None: it has one, as it stands, or none."""
-        self.counts: Final = counts
-        self.target: Target | None = None
-        self._tls_mode = tls_mode
-        self._ways = ways
-        self._way: Way | None = None
-        if isinstance(backend.dispatcher, Balancer):
-            self.target = backend.dispatcher.target
-
-    def way(self, pick: Pick | None, own_ips: frozenset[str]) -> Way:
-        """Return the connections to the endpoint picked, or to the one there is.
-
-        Raises UnreachableError for a backend without any, RefusedError where plaintext is
-        forbidden.
-        """
-        if pick is not None and self.destination is not None:
-            kept = pick.member.kept
-            if isinstance(kept, Way) and kept.is_wanted:
-                return kept
-            labels = self.destination.labels
-            fresh = self._ways.to(pick.endpoint, self.target, labels, pick.member)
-            pick.member.kept = fresh
-            return fresh
-        way = self._way
-        if way is not None and way.is_wanted:
-            return way
-        dispatcher = self.backend.dispatcher
-        if not isinstance(dispatcher, Forward):
-            raise UnreachableError(f"{self.backend.metadata} is no backend", code="no-endpoints")
-        if self._tls_mode is OutboundTls.REQUIRED:
-            refused = plaintext_refusal(self.backend.metadata, dispatcher.endpoint, own_ips)
-            if refused is not None:
-                raise refused
-        made = self._ways.to(dispatcher.endpoint, None, ())
-        self._way = made
-        return made
-
-
-@final
 class Rule:
     """One rule of a route, with its backends looked up."""
 
     __slots__ = (
-        *("_turn", "budget", "counts", "filters", "is_timed", "legs", "policy", "retries"),
-        *("taken", "total"),
+        *("_mirrors", "_turn", "budget", "counts", "filters", "is_timed", "legs", "mirrors"),
+        *("policy", "retries", "taken", "total"),
     )
 
     def __init__(
@@ -113,18 +48,26 @@ class Rule:
         counts: RouteCounts,
         retries: RetryCounts,
         budget: Budget,
+        mirrors: tuple[Mirrored, ...],
+        of_legs: dict[Leg, tuple[Mirrored, ...]],
     ) -> None:
         self.taken: Final = taken
         self.policy: Final = policy
         self.legs: Final = legs
         self.total: Final = sum(weight for _, weight in legs)
         self.filters: Final = taken.rule.filters
+        self.mirrors: Final = mirrors
+        self._mirrors = of_legs
         self._turn = -1.0
         self.counts: Final = counts
         self.retries: Final = retries
         self.budget: Final = budget
         self.is_timed: Final = taken.rule.timeouts != NO_TIMEOUTS
         """Whether its own time limits bound anything."""
+
+    def mirrors_of(self, leg: Leg) -> tuple[Mirrored, ...]:
+        """Return the mirrors of a backend's own filters."""
+        return self._mirrors[leg]
 
     def next_leg(self, chance: Callable[[], float]) -> Leg:
         """Return the backend whose turn it is; ``chance`` returns numbers in [0, 1).
@@ -169,6 +112,7 @@ class OutboundRules:
         self._destinations = destinations
         self._telemetry = telemetry
         self._is_http2 = is_http2
+        self.mirrors: Final = Mirrors(ways.runtime)
         self._routes: Cache[int, OutboundRoutes] = Cache()
         self._rules: Cache[int, Rule] = Cache()
 
@@ -195,26 +139,13 @@ class OutboundRules:
             weighted = [(backend, 1) for backend in distribution.backends[:1]]
         elif isinstance(distribution, RandomAvailable):
             weighted = [(each.backend, each.weight) for each in distribution.backends]
-        route = taken.route.metadata
         legs: list[tuple[Leg, int]] = []
+        mirrors: dict[Leg, tuple[Mirrored, ...]] = {}
         for backend, weight in weighted:
-            dispatcher = backend.dispatcher
-            destination = None
-            if isinstance(dispatcher, Balancer):
-                destination = self._destinations.of(
-                    Concrete(
-                        parent=taken.parent,
-                        backend=backend.metadata,
-                        target=dispatcher.target,
-                        load=dispatcher.load,
-                        accrual=policy.failure_accrual,
-                        tls_mode=policy.tls_mode,
-                    )
-                )
-            counts = self._telemetry.backend(taken.parent, route, backend.metadata, is_grpc=is_grpc)
-            filters = taken.rule.filters
-            leg = Leg(self._ways, backend, destination, counts, policy.tls_mode, filters)
+            leg = self._leg(taken, policy, backend, taken.parent, is_grpc=is_grpc)
             legs.append((leg, weight))
+            mirrors[leg] = self._mirrored(taken, policy, backend.filters, is_grpc=is_grpc)
+        route = taken.route.metadata
         return Rule(
             taken,
             policy,
@@ -222,4 +153,47 @@ class OutboundRules:
             self._telemetry.route(taken.parent, route, is_grpc=is_grpc),
             self._telemetry.retry(taken.parent, route, is_grpc=is_grpc),
             self._destinations.budget(taken.parent, policy.retry_budget),
+            self._mirrored(taken, policy, taken.rule.filters, is_grpc=is_grpc),
+            mirrors,
         )
+
+    def _leg(
+        self,
+        taken: Taken,
+        policy: OutboundPolicy,
+        backend: Backend,
+        parent: Metadata,
+        *,
+        is_grpc: bool,
+    ) -> Leg:
+        dispatcher = backend.dispatcher
+        destination = None
+        if isinstance(dispatcher, Balancer):
+            destination = self._destinations.of(
+                Concrete(
+                    parent=parent,
+                    backend=backend.metadata,
+                    target=dispatcher.target,
+                    load=dispatcher.load,
+                    accrual=policy.failure_accrual,
+                    tls_mode=policy.tls_mode,
+                )
+            )
+        route = taken.route.metadata
+        counts = self._telemetry.backend(parent, route, backend.metadata, is_grpc=is_grpc)
+        return Leg(self._ways, backend, destination, counts, policy.tls_mode, taken.rule.filters)
+
+    def _mirrored(
+        self, taken: Taken, policy: OutboundPolicy, filters: tuple[Filter, ...], *, is_grpc: bool
+    ) -> tuple[Mirrored, ...]:
+        """Return mirrors with their backends; as the route's they share nothing with others."""
+        found: list[Mirrored] = []
+        for each in filters:
+            if not isinstance(each, Mirror):
+                continue
+            route = taken.route.metadata
+            backend = Backend(metadata=each.backend, dispatcher=Balancer(target=each.target))
+            leg = self._leg(taken, policy, backend, route, is_grpc=is_grpc)
+            counts = self._telemetry.mirror(taken.parent, route, each.backend)
+            found.append(Mirrored(each, leg, counts))
+        return tuple(found)

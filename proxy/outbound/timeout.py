@@ -105,6 +105,11 @@ class Deadlines:
         self.response_at = now + self._response_s
         self.moved(now)
 
+    def paused(self, now: float) -> None:
+        """Take in that an attempt is over and that the next one has to wait."""
+        self.backend_at = NEVER
+        self.answered(now)
+
     def answered(self, now: float) -> None:
         """Take in the response's head."""
         self.try_at = NEVER

@@ -169,7 +169,7 @@ class Ways:
     """Every way of one sidecar."""
 
     def __init__(self, runtime: Runtime, telemetry: OutboundHttp) -> None:
-        self._runtime = runtime
+        self.runtime: Final = runtime
         self._telemetry = telemetry
         self._ways: dict[tuple[Endpoint, Target | None, Labels, int], Way] = {}
         self._retired: list[Way] = []
@@ -192,9 +192,9 @@ class Ways:
         way = self._ways.get(key)
         if way is None:
             way = self._ways[key] = Way(
-                self._runtime, self._telemetry, endpoint, target, labels, member
+                self.runtime, self._telemetry, endpoint, target, labels, member
             )
-            way.used_at = self._runtime.loop.time()
+            way.used_at = self.runtime.loop.time()
         return way
 
     def on_tick(self, now: float) -> None:

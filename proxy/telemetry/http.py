@@ -323,6 +323,22 @@ class BackendCounts:
 
 
 @final
+class MirrorCounts:
+    """Copies of one route's requests for one backend."""
+
+    __slots__ = ("answered", "dropped", "failed")
+
+    def __init__(
+        self, metrics: HttpMetrics, parent: Metadata, route: Metadata, backend: Metadata
+    ) -> None:
+        labels = (*parent_labels(parent), *route_labels(route), *backend_labels(backend))
+        family = metrics.mirrored
+        self.answered: Final = family.child((*labels, ("result", "answered")))
+        self.failed: Final = family.child((*labels, ("result", "failed")))
+        self.dropped: Final = family.child((*labels, ("result", "dropped")))
+
+
+@final
 class EndpointCounts:
     """Attempts at one endpoint."""
 
@@ -369,6 +385,10 @@ class OutboundHttp:
     ) -> BackendCounts:
         """Return where a route's attempts at a backend are counted."""
         return BackendCounts(self._families(is_grpc=is_grpc), parent, route, backend)
+
+    def mirror(self, parent: Metadata, route: Metadata, backend: Metadata) -> MirrorCounts:
+        """Return where a route's copies for a backend are counted."""
+        return MirrorCounts(self._metrics, parent, route, backend)
 
     def endpoint(
         self,

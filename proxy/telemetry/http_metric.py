@@ -205,6 +205,13 @@ class HttpMetrics(Families):
             "Outbound connections whose protocol was looked for, as inbound.",
             ("result", "PARENT"),
         )
+        self.mirrored = Family(
+            "pillion_outbound_http_mirror_total",
+            "counter",
+            "Copies of requests for a mirror: `answered`, `failed`, or `dropped` because too many "
+            "were under way or the copy lagged behind.",
+            (*_BACKED, "result"),
+        )
         self.outbound_detect_seconds = HistogramFamily(
             "outbound_tcp_detect_http_duration_seconds",
             "How long that took.",

@@ -86,8 +86,11 @@ class Pod:
         key = query.get("key", "")
         self.tries[key] += 1
         fails = self.tries[key] <= int(query.get("fails", "0"))
-        if "delay" in query and (fails or "fails" not in query):
+        is_meant = query.get("only", self.name) == self.name
+        if is_meant and "delay" in query and (fails or "fails" not in query):
             await asyncio.sleep(float(query["delay"]))
+            if writer.is_closing():
+                return False
         if fails and query.get("status") == "reset":
             writer.transport.abort()
             return False
