@@ -29,6 +29,7 @@ class HttpConnection:
         "_protocol",
         "_relay",
         "_runtime",
+        "_service",
         "_tally",
         "about",
         "opened_at",
@@ -50,6 +51,7 @@ class HttpConnection:
         self.opened_at: Final = runtime.clock.monotonic()
         self._runtime = runtime
         self._tally = Tally(stream, slots)
+        self._service = service
         self._gone = gone
         self._relay: Relay | None = None
         self._drains = drains
@@ -108,10 +110,12 @@ class HttpConnection:
         """Live on as a relay."""
         self._relay = relay
         self._runtime.ticker.discard(self._near)
+        self._service.left_http(self.cut)
 
     def near_closed(self, error: Exception | None) -> None:
         """Count the end."""
         runtime = self._runtime
+        self._service.ended()
         self._tally.close(error_name(error))
         runtime.ticker.discard(self._near)
         runtime.connections.discard(self)

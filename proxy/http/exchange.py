@@ -8,6 +8,7 @@ more than one read, and with HTTP/2 a stream's window, each way.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 from typing import Final, final
 
@@ -135,6 +136,12 @@ class Service:
     def refused(self, code: str) -> None:
         """Count a message that broke the protocol's rules, by the rule's name."""
         raise NotImplementedError
+
+    def left_http(self, cut: Callable[[MeshError], None]) -> None:
+        """Take note that the connection carries bytes from now on; ``cut`` ends it."""
+
+    def ended(self) -> None:
+        """Take note that the connection is over."""
 
 
 @final

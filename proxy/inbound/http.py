@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import random
 from time import monotonic
 from typing import Final, final
@@ -9,10 +10,10 @@ from typing import Final, final
 from core.errors import MeshError, RefusedError
 from core.watch import Watch
 from discovery.model import Address, Labels
-from policy.decide import decide_any, decide_request, reads_headers
+from policy.decide import decide_any, decide_connection, decide_request, reads_headers
 from policy.limit import RateState, decide_rate
 from policy.match import Request
-from policy.model import Client, Permit, RateLimit, Refusal, ServerPolicy, Verdict
+from policy.model import Client, Permit, Protocol, RateLimit, Refusal, ServerPolicy, Verdict
 from proxy.http.answer import PROXY_CONNECTION, PROXY_ERROR
 from proxy.http.exchange import Case, Exchange, Service
 from proxy.http.filter import filter_request
@@ -25,7 +26,7 @@ from proxy.runtime import Runtime
 from proxy.telemetry.http import InboundClient, InboundCounts
 from proxy.telemetry.transport import Cache, SideSlots
 from proxy.wire.http_field import Field, without_fields
-from proxy.wire.http_message import HTTP_2, RequestHead, ResponseHead
+from proxy.wire.http_message import HTTP_2, Form, RequestHead, ResponseHead
 from proxy.wire.orig_proto import MARK, has_ridden
 
 CLIENT_ID: Final = b"l5d-client-id"
@@ -171,8 +172,11 @@ class InboundRequests(Service):
 
     __slots__ = (
         "_any",
+        "_asked",
         "_client",
         "_counts",
+        "_cut",
+        "_forget",
         "_identity",
         "_journal",
         "_limit",
@@ -210,6 +214,10 @@ class InboundRequests(Service):
         self._reads_headers = False
         self._any: Verdict | None = None
         """What the policy says of all requests of this client alike; None: that depends."""
+        self._asked: RequestHead | None = None
+        """The request that asked to leave HTTP, last."""
+        self._cut: Callable[[MeshError], None] | None = None
+        self._forget: Callable[[], None] | None = None
 
     def begin(self, exchange: Exchange) -> None:
         """Decide about a request, and carry it to the application or refuse it."""
@@ -244,12 +252,11 @@ class InboundRequests(Service):
         is_http2 = head.version == HTTP_2 and not has_ridden(head)
         pool = self._pools.of(self._target, is_http2=is_http2)
         exchange.case = InboundCase(self, pool, counts, record)
-        if isinstance(going, ResponseHead):
-            exchange.answer(going)
+        if not isinstance(going, RequestHead):
+            _settle(exchange, going)
             return
-        if isinstance(going, RefusedError):
-            exchange.fail(going)
-            return
+        if head.upgrade or head.form is Form.AUTHORITY:
+            self._asked = head
         fields = without_fields(going.fields, _CLIENT_ID_ONLY)
         if self._identity is not None:
             fields = (*fields, self._identity)
@@ -277,15 +284,18 @@ class InboundRequests(Service):
 
     def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         self._counts.refused(refusal)
+        self._log_refusal("request denied", exchange.head, refusal)
+        exchange.fail(RefusedError(refusal.reason, code=refusal.code))
+
+    def _log_refusal(self, event: str, head: RequestHead, refusal: Refusal) -> None:
         self._log.info(
-            "request denied",
+            event,
             code=refusal.code,
             reason=refusal.reason,
             hint=refusal.hint,
             tried=[f"{each.authorization}: {each.failed}" for each in refusal.attempts],
-            **self._facts(exchange.head, refusal),
+            **self._facts(head, refusal),
         )
-        exchange.fail(RefusedError(refusal.reason, code=refusal.code))
 
     def _log_allowed(self, head: RequestHead, permit: Permit) -> None:
         """Tell of a request that the default policy ``audit`` alone let in, as Linkerd does."""
@@ -314,6 +324,35 @@ class InboundRequests(Service):
         """Count a message that breaks the protocol's rules."""
         self._counts.failed(code, self._policy.current.metadata)
 
+    def left_http(self, cut: Callable[[MeshError], None]) -> None:
+        """Follow policy while the connection carries bytes, as any other that does."""
+        self._cut = cut
+        self._forget = self._policy.subscribe(self._decide_again)
+        if self._policy.current is not self._read_for:
+            # It changed after the request was let in.
+            self._decide_again(self._policy.current)
+
+    def ended(self) -> None:
+        """Follow policy no more."""
+        forget, self._forget, self._cut = self._forget, None, None
+        if forget is not None:
+            forget()
+
+    def _decide_again(self, policy: ServerPolicy) -> None:
+        """Cut a connection whose request to leave HTTP would not be let in any more."""
+        head, cut = self._asked, self._cut
+        if head is None or cut is None:
+            return
+        self._read(policy)
+        if policy.protocol in {Protocol.OPAQUE, Protocol.TLS}:
+            verdict = decide_connection(policy, self._client)
+        else:
+            verdict = decide_request(policy, self._client, self._as_matched(head))
+        if isinstance(verdict, Refusal):
+            self._counts.terminated(verdict)
+            self._log_refusal("connection terminated due to policy change", head, verdict)
+            cut(RefusedError(verdict.reason, code=verdict.code))
+
     def failed(self, error: MeshError) -> None:
         """Count and tell a request that was let in and could not be answered."""
         self._counts.failed(error.code, self._policy.current.metadata)
@@ -324,6 +363,14 @@ class InboundRequests(Service):
             target=str(self._target),
             reason=str(error),
         )
+
+
+def _settle(exchange: Exchange, given: ResponseHead | RefusedError) -> None:
+    """Answer a request that a filter keeps from going on."""
+    if isinstance(given, ResponseHead):
+        exchange.answer(given)
+    else:
+        exchange.fail(given)
 
 
 def _filtered(exchange: Exchange, permit: Permit) -> RequestHead | ResponseHead | RefusedError:

@@ -204,6 +204,11 @@ class InboundClient:
             labels = (*labels, *inbound_route_labels(refusal.route or DEFAULT_ROUTE))
         family.child((*labels, *self._tls)).value += 1
 
+    def terminated(self, refusal: Refusal) -> None:
+        """Count a connection that had left HTTP, cut because policy changed."""
+        labels = (*self._near, *server_labels(refusal.server, self._port))
+        self._all.terminate.child(labels).value += 1
+
     def audited(self, verdict: Verdict) -> None:
         """Count what policies in audit mode said beside a verdict."""
         labels = (*self._near, *server_labels(verdict.server, self._port))

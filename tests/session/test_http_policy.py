@@ -344,3 +344,60 @@ async def test_no_request_leaves_in_plaintext_where_that_is_forbidden(
                 assert (await caller.get()).status == status
             assert counted(client, "outbound_http_errors_total", error="mtls-required") == 3
     assert len(heads) == 2
+
+
+async def upgraded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Leave HTTP at the first request, and send back what comes."""
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\n")
+        while data := await reader.read(65_536):
+            writer.write(data)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("policy", "is_kept"),
+    [
+        (replace(OPEN, metadata=SERVER), True),
+        (AUTHENTICATED, False),
+        (filtering(prefix="/chat"), True),
+        (filtering(prefix="/other"), False),
+        (replace(OPEN, protocol=Protocol.OPAQUE), True),
+        (replace(AUTHENTICATED, protocol=Protocol.OPAQUE), False),
+        (replace(OPEN, invalid="it cannot be read"), False),
+    ],
+    ids=["open", "denied", "route", "no route", "opaque", "opaque, denied", "invalid"],
+)
+async def test_what_has_left_http_follows_policy_too(
+    api: Generation, policy: ServerPolicy, is_kept: bool
+) -> None:
+    """An upgraded connection is cut as any other of bytes, when its request would be refused."""
+    control = Control(Watch(api), policy=OPEN)
+    async with (
+        serve(upgraded) as app,
+        run_sidecar(api, FixedCapture(app), ip="127.0.0.2", control=control) as running,
+    ):
+        address = running.config.inbound_listen
+        reader, writer = await asyncio.open_connection(address.ip, address.port)
+        ask = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\n"
+        writer.write(ask.encode())
+        async with asyncio.timeout(10):
+            assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"one")
+            assert await reader.readexactly(3) == b"one"
+            publish(running, policy)
+            if is_kept:
+                writer.write(b"two")
+                assert await reader.readexactly(3) == b"two"
+            else:
+                with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                    await reader.readexactly(1)
+        terminated = counted(running, "inbound_tcp_authz_terminate_total", tls="no_identity")
+        told = running.events("connection terminated due to policy change")
+        assert (terminated, len(told)) == ((0, 0) if is_kept else (1, 1))
+        writer.transport.abort()
+        async with asyncio.timeout(10):
+            while running.sidecar.runtime.connections:
+                await asyncio.sleep(0.01)
+        assert not any(watch.is_watched for watch in control.policies.values())
