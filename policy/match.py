@@ -22,7 +22,15 @@ from enum import Enum
 from typing import Final, Protocol, final
 from urllib.parse import unquote_plus
 
-from policy.route import GrpcMatch, HeaderMatch, HostMatch, HttpMatch, PathMatchKind, QueryMatch
+from policy.route import (
+    GrpcMatch,
+    HeaderMatch,
+    HostMatch,
+    HttpMatch,
+    PathMatch,
+    PathMatchKind,
+    QueryMatch,
+)
 from resources.regex import Regex, literal_prefix
 
 MAX_HOST: Final = 255
@@ -162,6 +170,10 @@ class Field:
         return value == self.value
 
 
+_EVERYTHING: Final = (HttpMatch(), HttpMatch(path=PathMatch(PathMatchKind.PREFIX, "/")))
+"""Matches that every request meets."""
+
+
 @final
 class RouteTable:
     """Routes, ready to be found."""
@@ -204,7 +216,7 @@ class RouteTable:
         if len(routes) != 1 or routes[0].hosts or len(routes[0].rules) != 1:
             return None
         matches = routes[0].rules[0].matches
-        if matches and (len(matches) > 1 or matches[0] != HttpMatch()):
+        if matches and (len(matches) > 1 or matches[0] not in _EVERYTHING):
             return None
         return self.any_host.find(Request("", "/", "", "", ()))
 

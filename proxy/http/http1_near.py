@@ -379,7 +379,10 @@ class Http1Near(Near):
         if not self._is_last:
             self._reader.next_message()
             self._is_held = False
-            self._advance()
+            if self._reader.buffered:
+                self._advance()
+            else:
+                self._read_on()
 
     def _settle(self) -> None:
         """End the connection if nothing more is to be said on it, and it is still ours."""

@@ -106,7 +106,11 @@ class HpackEncoder:
             out += encode_integer(number, prefix, first)
         else:
             out.append(first)
-            out += encode_integer(len(name), 7, 0)
+            size = len(name)
+            if size < 0x7F:
+                out.append(size)
+            else:
+                out += encode_integer(size, 7, 0)
             out += name
         size = len(value)
         if size < 0x7F:

@@ -385,7 +385,7 @@ def test_the_table_finds_what_trying_everything_finds(
 @pytest.mark.parametrize("precedence", [LINKERD, GATEWAY_API])
 def test_the_only_alternative_needs_no_request(precedence: Precedence) -> None:
     """Whatever is asked for, it is found; with anything wanted or anything beside it, it is not."""
-    for everything in (mk_route(), mk_route(HttpMatch())):
+    for everything in (mk_route(), mk_route(HttpMatch()), mk_route(mk_prefix("/"))):
         table = RouteTable([everything], precedence)
         assert table.only is not None
         for request in (get("/"), get("/a/b?c", "host"), Request("OPTIONS", "*"), Request("X", "")):
