@@ -397,12 +397,17 @@ class Exchange:
         if near is not None:
             near.switch(far, early)
 
-    def on_far_failure(self, error: MeshError, *, reused: bool = False) -> None:
-        """The far side could not go on: try anew where that is safe, else answer in its place."""
+    def on_far_failure(
+        self, error: MeshError, *, reused: bool = False, began: bool = False
+    ) -> None:
+        """The far side could not go on: try anew where that is safe, else answer in its place.
+
+        ``began``: something of a response had come, so the request is never made again.
+        """
         if self.is_over:
             return
         self._far = None
-        case = None if self.responded else self.case
+        case = None if self.responded or began or self._interim else self.case
         if case is None or not case.on_failure(self, error, reused=reused):
             self.fail(error)
 

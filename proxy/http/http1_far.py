@@ -185,7 +185,9 @@ class Http1Far(Far):
         if exchange is not None:
             reason = f"the server's connection was lost: {error or 'closed'}"
             exchange.on_far_failure(
-                UnreachableError(reason, code="far-closed"), reused=self._is_stale
+                UnreachableError(reason, code="far-closed"),
+                reused=self._is_stale,
+                began=self._has_heard,
             )
 
     def _advance(self) -> None:
@@ -273,7 +275,7 @@ class Http1Far(Far):
             )
         self.stream.abort(error)
         if exchange is not None:
-            exchange.on_far_failure(error, reused=self._is_stale)
+            exchange.on_far_failure(error, reused=self._is_stale, began=self._has_heard)
 
     @property
     def _is_stale(self) -> bool:

@@ -41,6 +41,7 @@ class App:
 
     answer: bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
     delay_s: float = 0.0
+    closes: bool = False
     requests: list[bytes] = field(default_factory=list)
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -56,6 +57,10 @@ class App:
                 if not self.answer:
                     break
                 writer.write(self.answer)
+                if self.closes:
+                    await writer.drain()
+                    writer.close()
+                    return
         writer.transport.abort()
 
 
