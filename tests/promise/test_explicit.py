@@ -203,6 +203,26 @@ def test_the_pod_itself_is_let_in(scene: Scene) -> None:
     assert seen["authorization"] == "default:localhost"
 
 
+def test_requests_of_the_pod_itself_are_let_in(scene: Scene) -> None:
+    """As connections are; from another address of the machine they are 403."""
+
+    def serve(connection: socket.socket) -> None:
+        assert connection.recv(65536).startswith(b"GET /own HTTP/1.1\r\n")
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    question = b"GET /own HTTP/1.1\r\nhost: strict\r\nconnection: close\r\n\r\n"
+    ip = scene.ip("strict-0")
+    with scene.served("strict-0", serve), dial(ip, PORT, source=ip) as near:
+        near.sendall(question)
+        assert read_all(near).startswith(b"HTTP/1.1 200 ")
+    with dial(ip, PORT, source="127.0.0.1") as near:
+        near.sendall(question)
+        assert read_all(near).startswith(b"HTTP/1.1 403 ")
+    seen = scene.sidecars["strict-0"].find(10, event="request denied", client_ip="127.0.0.1")
+    assert seen is not None
+    assert (seen["path"], seen["code"]) == ("/own", "unauthorized")
+
+
 def test_a_pod_reaches_itself_without_going_round(scene: Scene) -> None:
     """Its own port by its own sidecar leads straight to the application."""
     with scene.served("web-0", answer):
