@@ -105,8 +105,11 @@ def refused_plan(policy: OutboundPolicy) -> Plan:
 
 
 def is_plain(policy: OutboundPolicy) -> bool:
-    """Tell whether no route of the user's makes a destination one of HTTP."""
-    return all(
+    """Tell whether a destination may be one whose server speaks first.
+
+    It is not where a route of the user's makes it one of HTTP, or none is for other connections.
+    """
+    return bool(policy.opaque) and all(
         route.metadata.kind == "default"
         for routes in (policy.http1, policy.http2, policy.grpc)
         for route in routes

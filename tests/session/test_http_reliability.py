@@ -153,6 +153,18 @@ async def test_a_request_that_takes_too_long_is_answered(web: Generation) -> Non
             assert [await status_of(client, GET) for _ in range(4)] == [200] * 4
 
 
+async def test_a_client_may_take_its_time(web: Generation) -> None:
+    """Where no route is for other connections nobody is dialled before it has spoken."""
+    async with serve(App()) as one, client_of(web, one) as client:
+        entry = client.config.outbound_listen
+        reader, writer = await asyncio.open_connection(entry.ip, entry.port)
+        await asyncio.sleep(0.2)
+        writer.write(GET)
+        async with asyncio.timeout(10):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
 async def test_a_breaker_keeps_a_failing_endpoint_out(web: Generation) -> None:
     """After three failures in a row nobody is sent there for a while, however idle it is."""
     bad, good = App(answer=SAYS_503), App(delay_s=0.1)
