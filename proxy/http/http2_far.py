@@ -81,7 +81,7 @@ class Http2Request(Far):
         self._is_held = True
 
     def release(self) -> None:
-        """Give the credit that was kept back."""
+        """Give the credit that was kept back: some of it is all streams', and outlives this one."""
         self._is_held = False
         if self._credit:
             self._far.codec.acknowledge(self.id, self._credit)
@@ -235,6 +235,7 @@ class Http2Far:
             elif isinstance(event, TrailersReceived):
                 request = streams.pop(event.stream_id, None)
                 if request is not None:
+                    request.release()
                     request.exchange.on_response_end(event.fields)
             else:
                 self._take_rare(event)

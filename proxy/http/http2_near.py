@@ -94,7 +94,7 @@ class Http2Response(Near):
         self._is_held = True
 
     def release(self) -> None:
-        """Give the credit that was kept back."""
+        """Give the credit that was kept back: some of it is all streams', and outlives this one."""
         self._is_held = False
         if self._credit:
             self._near.codec.acknowledge(self.id, self._credit)
@@ -119,6 +119,7 @@ class Http2Response(Near):
     def _finish(self) -> None:
         """Let the stream go; a request still on its way is asked to stop (RFC 9113 §8.1)."""
         exchange, self.exchange = self.exchange, None
+        self.release()
         near = self._near
         if near.streams.pop(self.id, None) is None:
             return

@@ -136,13 +136,13 @@ def evil(answer: bytes, *, ends: bool = False) -> App:
     return app
 
 
-def evil2(answer: Callable[[int], bytes], *, ends: bool = False) -> App:
+def evil2(answer: Callable[[int], bytes], *, ends: bool = False, hello: bytes = settings()) -> App:
     """Return an application of HTTP/2 that answers each stream so, and may hang up then."""
 
     async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             await reader.readexactly(len(PREFACE))
-            writer.write(settings())
+            writer.write(hello)
             while True:
                 head = await reader.readexactly(9)
                 frame, length = hf.Frame.parse_frame_header(memoryview(head))
