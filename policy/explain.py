@@ -29,6 +29,9 @@ from policy.remedy import Remedy, remedies_for
 from policy.route import GrpcMatch, HttpMatch, Redirect
 from policy.words import describe_client, describe_match, name_of, title_of, verdict_word
 
+MAX_MISSED: Final = 20
+"""Routes of which it is said what a request lacked: it takes a table each, and anybody may ask."""
+
 _BYTES: Final = (Protocol.OPAQUE, Protocol.TLS)
 
 
@@ -170,8 +173,11 @@ def _refusal_steps(
     for each in refusal.attempts:
         yield _attempt_step(each)
     if refusal.code == "route-not-found" and request is not None:
-        for route in policy.routes:
+        for route in policy.routes[:MAX_MISSED]:
             yield _missed(route, request)
+        more = len(policy.routes) - MAX_MISSED
+        if more > 0:
+            yield Step("missed", f"{more} more", "and so were these")
 
 
 def _attempt_step(attempt: Attempt) -> Step:

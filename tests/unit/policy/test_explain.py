@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_network
 
+import pytest
+
 from discovery.model import Metadata, default_metadata
 from identity.name import parse_identity
-from policy.explain import explain_connection, explain_request, explain_verdict
+from policy.explain import MAX_MISSED, explain_connection, explain_request, explain_verdict
 from policy.limit import refuse_rate
 from policy.match import Request
 from policy.model import (
@@ -153,6 +155,19 @@ def test_a_missing_route_says_what_each_route_wanted() -> None:
         ("by-call", "wants gRPC svc.S/*", "path"),
     ]
     assert told.word == "not-found"
+
+
+@pytest.mark.parametrize("count", [MAX_MISSED, MAX_MISSED + 1])
+def test_of_many_routes_only_some_are_looked_at(count: int) -> None:
+    """So that no question holds up the sidecar; of the others it says how many there are."""
+    match = HttpMatch(path=PathMatch(PathMatchKind.EXACT, "/a"))
+    route = InboundRoute(
+        metadata=Metadata(kind="HTTPRoute", name="r"), rules=(InboundRule(matches=(match,)),)
+    )
+    told = explain_request(replace(POLICY, routes=(route,) * count), CLIENT, Request("GET", "/b"))
+    missed = [each for each in told.steps if each.label == "missed"]
+    assert [each.clause for each in missed[:MAX_MISSED]] == ["path"] * MAX_MISSED
+    assert [each.subject for each in missed[MAX_MISSED:]] == ["1 more"] * (count - MAX_MISSED)
 
 
 def test_the_other_ways_to_be_refused() -> None:
