@@ -148,6 +148,8 @@ class Http1Near(Near):
         """Let the response go on."""
         if self._exchange is not None:
             self._exchange.near_has_room()
+        else:
+            self._advance()
         self._settle()
 
     def on_closed(self, error: Exception | None) -> None:
@@ -181,7 +183,7 @@ class Http1Near(Near):
         exchange = self._exchange
         reader = self._reader
         if exchange is None:
-            if self._is_last:
+            if self._is_last or self.stream.congested:
                 return False
             head = reader.read_head()
             if head is None:
@@ -214,9 +216,9 @@ class Http1Near(Near):
         """Read, unless what has come must be dealt with first."""
         if self.stream.closed:
             return
-        if self._is_held or (
-            self._exchange is not None and self._exchange.request_ended and self._reader.buffered
-        ):
+        exchange = self._exchange
+        waits = self.stream.congested if exchange is None else exchange.request_ended
+        if self._is_held or (waits and self._reader.buffered):
             self.stream.pause()
         else:
             self.stream.resume()

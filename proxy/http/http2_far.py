@@ -88,6 +88,12 @@ class Http2Request(Far):
             self._credit = 0
             self._far.link.cork()
 
+    def finish(self) -> None:
+        """Give the connection's credit back: the response is over, and nobody will release it."""
+        if self._credit:
+            self._far.codec.acknowledge(self.id, self._credit)
+            self._credit = 0
+
     def take(self, event: DataReceived) -> None:
         """Pass content on, and give credit for it when there is room for more."""
         if event.data:
@@ -130,7 +136,7 @@ class Http2Far:
         """
         self.stream: Final = stream
         self.codec: Final = Http2Client()
-        self.link: Final = Http2Link(poller, stream, self.codec)
+        self.link: Final = Http2Link(poller, stream, self.codec, self)
         self.streams: Final[dict[int, Http2Request]] = {}
         self._poller = poller
         self._owner: Http2FarOwner | None = owner
@@ -237,12 +243,9 @@ class Http2Far:
                 if request is not None:
                     request.release()
                     request.exchange.on_response_end(event.fields)
+                    request.finish()
             else:
                 self._take_rare(event)
-        for stream_id in self.codec.drained():
-            request = streams.get(stream_id)
-            if request is not None:
-                request.exchange.far_has_room()
         self.link.cork()
         self.settle()
 
@@ -291,13 +294,17 @@ class Http2Far:
     def on_drained(self) -> None:
         """Send what had to wait."""
         self.link.uncork()
-        for stream_id in self.codec.drained():
+
+    def refill(self, drained: list[int]) -> None:
+        """Let requests go on."""
+        for stream_id in drained:
             request = self.streams.get(stream_id)
             if request is not None:
                 request.exchange.far_has_room()
 
     def on_closed(self, error: Exception | None) -> None:
         """Take the exchanges along."""
+        self.link.let_go()
         if self._alarm is not None:
             self._alarm.close()
             self._alarm = None

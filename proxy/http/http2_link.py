@@ -6,7 +6,7 @@ kernel is full they stay there, and content behind them in its streams.
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Final, Protocol, final
 
 from core.errors import UnreachableError
 from proxy.net.poller import Poller
@@ -22,17 +22,28 @@ PONG_S: Final = 3.0
 _PING: Final = b"pillion?"
 
 
+class LinkOwner(Protocol):
+    """Who has more to send on a connection."""
+
+    def refill(self, drained: list[int]) -> None:
+        """Go on with these streams, whose content is all on its way."""
+        ...
+
+
 @final
 class Http2Link:
     """The sending half and the heartbeat of one connection."""
 
-    __slots__ = ("_codec", "_is_corked", "_pinged", "_poller", "heard", "stream")
+    __slots__ = ("_codec", "_is_corked", "_owner", "_pinged", "_poller", "heard", "stream")
 
-    def __init__(self, poller: Poller, stream: Stream, codec: Http2Streams) -> None:
+    def __init__(
+        self, poller: Poller, stream: Stream, codec: Http2Streams, owner: LinkOwner
+    ) -> None:
         self.stream: Final = stream
         self.heard = poller.loop.time()
         """When the peer last sent anything."""
         self._poller = poller
+        self._owner: LinkOwner | None = owner
         self._codec = codec
         self._is_corked = False
         self._pinged = -1.0
@@ -44,14 +55,21 @@ class Http2Link:
             self._poller.cork(self)
 
     def uncork(self) -> None:
-        """Send what the codec has, as long as the kernel takes it."""
+        """Send what the codec has, as long as the kernel takes it, and ask for more."""
         self._is_corked = False
         stream = self.stream
         while not stream.congested:
             data = self._codec.take()
             if not data:
-                return
+                break
             stream.write(data)
+        drained = self._codec.drained()
+        if drained and self._owner is not None:
+            self._owner.refill(drained)
+
+    def let_go(self) -> None:
+        """Forget the owner, which knows the link: the connection is over."""
+        self._owner = None
 
     def next_beat(self, ping_s: float, pong_s: float) -> float:
         """Return when there may be something to do for ``beat``."""

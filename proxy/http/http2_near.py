@@ -24,6 +24,9 @@ from proxy.wire.http_message import HTTP_2, ResponseHead
 from proxy.wire.orig_proto import has_ridden, ride_back
 
 _CODING: Final = frozenset((b"transfer-encoding",))
+MAX_UNREAD: Final = 524_288
+"""Octets of frames that wait for a client; while there are more, it is not read. Content alone
+never comes to as much (``Http2Limits.output``)."""
 GOAWAY_S: Final = 1.0
 """How long after the first GOAWAY the last stream is named: a round trip, generously."""
 
@@ -123,6 +126,9 @@ class Http2Response(Near):
         near = self._near
         if near.streams.pop(self.id, None) is None:
             return
+        if self._credit:
+            near.codec.acknowledge(self.id, self._credit)
+            self._credit = 0
         if exchange is not None and not exchange.request_ended:
             near.codec.reset_behind(self.id, NO_ERROR)
         near.settle()
@@ -152,7 +158,7 @@ class Http2Near:
     def __init__(self, poller: Poller, stream: Stream, service: Service, owner: NearOwner) -> None:
         self.stream: Final = stream
         self.codec: Final = Http2Server()
-        self.link: Final = Http2Link(poller, stream, self.codec)
+        self.link: Final = Http2Link(poller, stream, self.codec, self)
         self.streams: Final[dict[int, Http2Response]] = {}
         self._poller = poller
         self._service = service
@@ -206,13 +212,15 @@ class Http2Near:
     def on_data(self, data: memoryview) -> None:
         """Read frames."""
         self._feed(bytes(data))
+        if self.stream.congested and self.codec.waiting_output > MAX_UNREAD:
+            # It asks on and on, reads nothing, and heads of answers have no window.
+            self.stream.pause()
 
     def _feed(self, data: bytes) -> None:
         now = self._poller.loop.time()
         self.link.heard = now
         for event in self.codec.feed(data, now):
             self._take(event)
-        self._refill()
         self.link.cork()
 
     def _take(self, event: Http2Event) -> None:
@@ -265,8 +273,9 @@ class Http2Near:
                 ClosedEarlyError(f"the client reset the stream with error {event.error}")
             )
 
-    def _refill(self) -> None:
-        for stream_id in self.codec.drained():
+    def refill(self, drained: list[int]) -> None:
+        """Let responses go on."""
+        for stream_id in drained:
             response = self.streams.get(stream_id)
             if response is not None and response.exchange is not None:
                 response.exchange.near_has_room()
@@ -283,11 +292,12 @@ class Http2Near:
     def on_drained(self) -> None:
         """Send what had to wait."""
         self.link.uncork()
-        self._refill()
+        self.stream.resume()
         self.settle()
 
     def on_closed(self, error: Exception | None) -> None:
         """Take the exchanges along."""
+        self.link.let_go()
         streams = list(self.streams.values())
         self.streams.clear()
         for response in streams:
