@@ -41,12 +41,17 @@ from policy.model import (
     ClientTls,
     InboundRoute,
     InboundRule,
+    OutboundPolicy,
+    OutboundRoute,
+    OutboundRule,
     Permit,
     RateLimit,
     Refusal,
     ServerPolicy,
 )
 from policy.route import HttpMatch, PathMatch, PathMatchKind
+from proxy.outbound.route import OutboundRoutes
+from proxy.wire.http_message import HTTP_11, Form, RequestHead
 from resources.kind import ObjectKey, Resource
 from resources.manifest import parse_manifest
 
@@ -224,6 +229,51 @@ def route_rows(base: ServerPolicy) -> list[Row]:
     return rows
 
 
+def outbound_rows() -> list[Row]:
+    """Measure matching among many routes of a Service against one."""
+    rows = []
+    host = b"api.shop"
+    head = RequestHead(
+        method=b"GET",
+        form=Form.ORIGIN,
+        scheme=b"http",
+        authority=host,
+        path=b"/api/v1/orders/42?expand=items",
+        version=HTTP_11,
+        fields=((b"host", host),),
+        length=0,
+        keep_alive=True,
+        upgrade=b"",
+        expects_continue=False,
+    )
+    for kind, value in (
+        (PathMatchKind.EXACT, "/api/v{}/orders/42"),
+        (PathMatchKind.PREFIX, "/api/v{}/orders"),
+    ):
+        tables = [_outbound(kind, value, count) for count in (1, ROUTES)]
+        for table in tables:
+            _must(table.find(head) is not None, kind.value)
+        alone, among = cost(
+            lambda: tables[0].find(head),  # noqa: B023 - called at once
+            lambda: tables[1].find(head),  # noqa: B023
+        )
+        name = f"outbound request, 1,000 {kind.value} routes to one"
+        rows.append(Row(name, among / alone, "ratio", 1.5))
+    return rows
+
+
+def _outbound(kind: PathMatchKind, value: str, count: int) -> OutboundRoutes:
+    routes = tuple(
+        OutboundRoute(
+            metadata=Metadata(kind="HTTPRoute", name=f"route-{n}"),
+            rules=(OutboundRule(matches=(HttpMatch(path=PathMatch(kind, value.format(n))),)),),
+        )
+        for n in range(1, count + 1)
+    )
+    policy = OutboundPolicy(metadata=Metadata(kind="Service", name="api"), http1=routes)
+    return OutboundRoutes(policy, is_http2=False)
+
+
 def _routed(base: ServerPolicy, kind: PathMatchKind, value: str, count: int) -> ServerPolicy:
     routes = tuple(
         InboundRoute(
@@ -366,6 +416,7 @@ def measure(*, with_directory: bool) -> list[Row]:
     rows = [
         *decision_rows(policy_of(one), policy_of(many)),
         *route_rows(policy_of(one)),
+        *outbound_rows(),
         limit_row(),
         growth_row(policy_of(many)),
         *index_rows(many),

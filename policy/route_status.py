@@ -43,6 +43,11 @@ class ParentStatus:
     parent: ParentRef
     conditions: tuple[Condition, ...]
 
+    @property
+    def is_fine(self) -> bool:
+        """Whether the route is in force as it is written."""
+        return all(each.is_true is (each.type != "PartiallyInvalid") for each in self.conditions)
+
     def as_data(self) -> dict[str, Any]:
         """Return it as an entry of ``status.parents``; times are the writer's to add."""
         parent = self.parent

@@ -12,6 +12,10 @@ from cli.check.finding import Check, Finding, bad, good, warning
 from control.offline import OfflineMesh
 from core.nearest import nearest_name
 from policy.lint import lint
+from policy.route_status import route_status
+from policy.traffic import traffic_of
+from resources.route import Route
+from resources.service import Service
 
 
 @final
@@ -29,6 +33,7 @@ class MeshChecks:
             return
         yield Check("mesh-clean", "every document in it can be used", self._clean)
         yield Check("mesh-policies", "every policy in it has an effect", self._policies)
+        yield Check("mesh-routes", "every route on a Service is in force", self._routes)
         if self._who is not None:
             name = "/".join(self._who)
             yield Check("mesh-pod", f"{name} is a meshed pod with an address", self._pod)
@@ -77,6 +82,32 @@ class MeshChecks:
         if found:
             return warning(*found, remedy=f"pillion policy lint --mesh {self._directory}")
         return good()
+
+    def _routes(self) -> Finding:
+        resources = self._mesh.resources
+        routes = [each for each in resources if isinstance(each, Route)]
+        services = {
+            (each.meta.namespace, each.meta.name): each
+            for each in resources
+            if isinstance(each, Service)
+        }
+        held: list[str] = []
+        wrong: list[str] = []
+        for route in routes:
+            said = route_status(route, routes, lambda *name: services.get(name))
+            for each in said:
+                parent = each.parent
+                on = f"{route.meta.key} on Service {parent.namespace}/{parent.name}"
+                words = ", ".join(str(condition) for condition in each.conditions)
+                (held if each.is_fine else wrong).append(f"{on}: {words}")
+            if said and route.hostnames:
+                wrong.append(f"{route.meta.key}: hostnames mean nothing on a Service; match Host")
+            if said:
+                problems = traffic_of(route.meta.annotations).problems
+                wrong += [f"{route.meta.key}: {each}" for each in problems]
+        if wrong:
+            return warning(*wrong, *held, remedy="see docs/routes.md for what is named")
+        return good(*held)
 
     def _pod(self) -> Finding:
         who = self._who or ("", "")

@@ -242,7 +242,7 @@ class EchoMesh:
         self.controls.append(control)
         return Client(running, capture)
 
-    async def apply(self, *objects: dict[str, Any], name: str = "routes.json") -> None:
+    async def apply(self, *objects: dict[str, Any]) -> None:
         """Put objects in force, in place of what the file said before; waits until they are."""
         temporary = self.folder / ".new"
         temporary.write_text("\n---\n".join(json.dumps(each) for each in objects))
@@ -250,7 +250,7 @@ class EchoMesh:
         done = manifests.service("marker", marker, {"port": 80}, namespace=MESH_NS)
         text = temporary.read_text()
         temporary.write_text(f"{text}\n---\n{json.dumps(done)}" if text else json.dumps(done))
-        temporary.rename(self.folder / name)
+        temporary.rename(self.folder / "routes.json")
         async with asyncio.timeout(10):
             for control in self.controls:
                 while control.addresses(f"marker.{MESH_NS}.svc.cluster.local", 80) != (
