@@ -22,7 +22,7 @@ from policy.words import describe_match, name_of
 
 Data = None | bool | int | float | str | Sequence["Data"] | Mapping[str, "Data"]
 
-MAX_LISTED: Final = 200
+MAX_LISTED: Final = 100
 """How many of a kind are listed; how many there are is always said."""
 
 

@@ -16,7 +16,8 @@ from proxy.providers import PolicyProvider
 from proxy.runtime import Runtime
 
 MAX_PARAMETERS: Final = 64
-_MOST_PORTS: Final = 100
+MAX_PORTS: Final = 20
+"""Ports that /policy lists by itself; of others it is asked by their number."""
 _ACCOUNTS: Final = ".serviceaccount.identity."
 _KNOWN: Final = ("from", "to", "method", "path", "header", "ip", "tls", "grpc", "form")
 _USAGE: Final = (
@@ -39,14 +40,14 @@ class PolicyPages:
         """Return what decides about the declared ports, or about ``?port=``."""
         try:
             asked = _parameters(query, ("port",))
-            ports = self._policies.ports()[:_MOST_PORTS]
+            known = self._policies.ports()
+            ports = known[:MAX_PORTS]
             if "port" in asked:
                 ports = (_port(asked["port"][0]),)
         except ConfigError as error:
             return say(400, str(error))
-        return show(
-            {"ports": [policy_data(each, self._policies.inbound(each).current) for each in ports]}
-        )
+        shown = [policy_data(each, self._policies.inbound(each).current) for each in ports]
+        return show({"ports": shown, "ports_in_all": len(known)})
 
     def explain(self, query: str, _: bytes) -> Answer:
         """Return how a caller would be answered now, in the words of the command and the log."""

@@ -20,9 +20,10 @@ from control.offline import OfflineMesh
 from core.watch import Watch
 from discovery.model import Metadata
 from identity.generation import Generation
+from policy.describe import MAX_LISTED
 from policy.model import ClientTls, InboundRoute, InboundRule, RateLimit, ServerPolicy
 from policy.route import HttpMatch, PathMatch, PathMatchKind, Redirect
-from proxy.admin.policies import MAX_PARAMETERS
+from proxy.admin.policies import MAX_PARAMETERS, MAX_PORTS
 from proxy.net.capture import FixedCapture
 from resources.kind import ObjectKey
 from tests.session.admin import ask
@@ -210,14 +211,20 @@ async def test_policy_lists_what_decides(api: Generation) -> None:
 
 
 async def test_long_lists_are_cut_and_counted(api: Generation) -> None:
-    """200 of a kind, and how many there are."""
-    many = replace(OPEN, authorizations=OPEN.authorizations * 201)
-    async with sidecar(
-        api, p1=many, p2=replace(OPEN, authorizations=OPEN.authorizations * 200)
-    ) as (running):
-        one, two = json.loads((await ask(running, "/policy")).body)["ports"]
-        assert (len(one["authorizations"]), one["authorizations_in_all"]) == (200, 201)
-        assert (len(two["authorizations"]), two["authorizations_in_all"]) == (200, 200)
+    """So many of a kind and so many ports, and how many there are."""
+    most = (MAX_LISTED, MAX_LISTED + 1)
+    one, two = (replace(OPEN, authorizations=OPEN.authorizations * n) for n in most)
+    async with sidecar(api, p1=one, p2=two) as running:
+        shown = json.loads((await ask(running, "/policy")).body)
+        for each, count in zip(shown["ports"], most, strict=True):
+            assert len(each["authorizations"]) == MAX_LISTED
+            assert each["authorizations_in_all"] == count
+        for number in range(3, MAX_PORTS + 2):
+            running.control.inbound(number)
+            shown = json.loads((await ask(running, "/policy")).body)
+            assert (len(shown["ports"]), shown["ports_in_all"]) == (min(number, MAX_PORTS), number)
+        (asked,) = json.loads((await ask(running, f"/policy?port={MAX_PORTS + 1}")).body)["ports"]
+        assert asked["port"] == MAX_PORTS + 1
 
 
 async def test_both_are_read_only(api: Generation) -> None:
