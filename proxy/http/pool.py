@@ -28,6 +28,8 @@ MAX_IDLE: Final = 1_024
 """Idle HTTP/1 connections of one endpoint (Linkerd keeps 10,000)."""
 MAX_WAITING: Final = 10_000
 """Requests of one endpoint that wait for a connection; later ones are answered 503."""
+_SAFE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+"""Methods whose requests are made again when the connection turns out to have died."""
 
 Dial = Callable[[], Awaitable[Stream]]
 """Makes a connection; raises MeshError. The stream is reading, its sink nobody's yet."""
@@ -109,8 +111,12 @@ class Http1Pool(Pool):
 
     def carry(self, exchange: Exchange) -> None:
         """Send a request on an idle connection, the one used last, or dial."""
-        if self._idle:
+        while self._idle:
             far = self._idle.pop()
+            if exchange.head.method not in _SAFE and far.stream.has_news:
+                # The server has hung up, or said what nobody asked; this request must not meet it.
+                far.close()
+                continue
             self._busy.add(far)
             self._open(far, exchange)
             return

@@ -151,6 +151,17 @@ class Stream:
         """How many bytes wait for the kernel."""
         return 0 if self._backlog is None else len(self._backlog)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether the kernel holds something that was not read yet, if only the peer's end."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+        return True
+
     def set_sink(self, sink: Sink) -> None:
         """Hand what is read from now on to ``sink``."""
         self._sink = sink
