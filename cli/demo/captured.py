@@ -12,13 +12,22 @@ from typing import Final, final
 from cli.demo.mesh import Mesh
 from cli.demo.pods import Pod, Rig
 from cli.demo.runtime import Runtime
-from cli.demo.stage import HTTP_PORT, HTTP_SERVICE_PORT, REDIS_PORT, START_S
+from cli.demo.stage import (
+    CANARY_PORT,
+    HTTP_PORT,
+    HTTP_SERVICE_PORT,
+    REDIS_PORT,
+    ROUTES,
+    START_S,
+)
 from cli.demo.talk import Talk
 from cli.demo.witness import Flow, read_capture
 from core.errors import ConfigError
 
 WEB_ADDRESS: Final = "10.96.0.10"
 REDIS_ADDRESS: Final = "10.96.0.11"
+_CANARY_ADDRESS: Final = "10.96.0.12"
+_CATALOG_ADDRESS: Final = "10.96.0.13"
 _WATCH: Final = ("-U", "--immediate-mode", "-Z", "root")
 """Write each packet at once, and as root: the directory is root's."""
 _SEEN_S: Final = 10.0
@@ -37,13 +46,16 @@ class CapturedStage:
         self._program: subprocess.Popen[bytes] | None = None
         mesh = self.mesh = Mesh(rig, self._cluster, runtime, place)
         mesh.workload("web-0", "web")
-        ports = {"api": HTTP_PORT, "redis": REDIS_PORT}
+        ports = {"api": HTTP_PORT, "canary": CANARY_PORT, "redis": REDIS_PORT}
         self._store: Final = mesh.workload("store-0", "store", ports=ports)
         mesh.workload("stranger-0", "stranger", meshed=False)
 
     def write(self, **settings: str) -> None:
         """Write the manifests, with these settings of the whole mesh."""
         self.mesh.service("api", "store", [WEB_ADDRESS], {HTTP_SERVICE_PORT: HTTP_PORT})
+        self.mesh.service("canary", "store", [_CANARY_ADDRESS], {HTTP_SERVICE_PORT: CANARY_PORT})
+        self.mesh.service("catalog", "store", [_CATALOG_ADDRESS], {HTTP_SERVICE_PORT: HTTP_PORT})
+        self.mesh.add("routes.yaml", ROUTES)
         self.mesh.service("redis", "store", [REDIS_ADDRESS], {REDIS_PORT: REDIS_PORT})
         self.mesh.write(**settings)
 
@@ -67,6 +79,10 @@ class CapturedStage:
         """Return curl's arguments: the Service's address, by everybody."""
         del pod
         return [f"http://{WEB_ADDRESS}/"]
+
+    def curl_routed(self) -> Sequence[str]:
+        """Return curl's arguments: the routed Service's address."""
+        return [f"http://{_CATALOG_ADDRESS}"]
 
     def redis(self) -> Sequence[str]:
         """Return redis-cli's arguments: the Service's address."""

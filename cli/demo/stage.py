@@ -14,8 +14,25 @@ from cli.demo.talk import Talk
 from cli.demo.witness import Flow
 
 HTTP_PORT: Final = 8080
+CANARY_PORT: Final = 8081
 REDIS_PORT: Final = 6379
 HTTP_SERVICE_PORT: Final = 80
+CANARY_SHARE: Final = 20
+"""Of a hundred requests to the routed Service, those that the canary gets."""
+ROUTES: Final = f"""\
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: catalog, namespace: shop}}
+spec:
+  parentRefs: [{{group: "", kind: Service, name: catalog, port: 80}}]
+  rules:
+    - matches: [{{headers: [{{name: x-canary, value: "yes"}}]}}]
+      backendRefs: [{{name: canary, port: 80}}]
+    - backendRefs:
+        - {{name: api, port: 80, weight: {100 - CANARY_SHARE}}}
+        - {{name: canary, port: 80, weight: {CANARY_SHARE}}}
+"""
+"""The route of the Service ``catalog``, which stands before ``api`` and ``canary``."""
 START_S: Final = 15.0
 """How long a program may take to begin."""
 
@@ -51,6 +68,10 @@ class Stage(Protocol):
 
     def curl(self, pod: Pod) -> Sequence[str]:
         """Return curl's arguments for the HTTP service, as ``pod`` reaches it."""
+        ...
+
+    def curl_routed(self) -> Sequence[str]:
+        """Return curl's arguments for the routed Service, as ``web-0`` reaches it; no path."""
         ...
 
     def redis(self) -> Sequence[str]:

@@ -10,18 +10,21 @@ import secrets
 import statistics
 import subprocess
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 from cli.demo.host import APP_UID
 from cli.demo.pods import Pod
 from cli.demo.runtime import Runtime
-from cli.demo.stage import HTTP_PORT, REDIS_PORT, START_S, Stage
+from cli.demo.stage import CANARY_PORT, CANARY_SHARE, HTTP_PORT, REDIS_PORT, START_S, Stage
 from cli.demo.talk import Talk
 from cli.demo.witness import judge
 from core.errors import ConfigError
 
 _REQUESTS: Final = 20
+_ROUTED: Final = 50
+"""Requests of each kind to the routed Service."""
 _EVENT_S: Final = 10.0
 _POLL_S: Final = 0.05
 
@@ -56,6 +59,9 @@ class Story:
         self._marker: Final = f"pillion-demo-{secrets.token_hex(8)}"
         """The word that the apps say to each other, to be looked for between the sidecars."""
 
+        self._canary: Final = f"{self._marker}-canary"
+        """What the other HTTP server says."""
+
     def tell(self) -> list[Scenario]:
         """Play everything. Raises MeshError when the scene cannot be set."""
         with self._talk.step("write the manifests that are the mesh") as step:
@@ -66,23 +72,32 @@ class Story:
         self._start_apps()
         self._start_mesh()
         self._stage.watch()
-        played = [self._play_http(), self._play_redis(), self._play_stranger()]
+        played = [
+            self._play_http(),
+            self._play_redis(),
+            *self._play_routes(),
+            self._play_stranger(),
+        ]
         return [*played, self._play_witness(played[0])]
 
     def _start_apps(self) -> None:
-        with self._talk.step("start an HTTP server and redis in store-0") as step:
+        with self._talk.step("start two HTTP servers and redis in store-0") as step:
             host = self._store.host
-            address, port = self._stage.app(HTTP_PORT)
-            web = ["-m", "cli.demo.web", address, str(port), self._marker]
-            host.spawn(
-                [self._runtime.interpreter, *web], uid=APP_UID, env=self._runtime.environment
-            )
+            ports = []
+            for number, words in ((CANARY_PORT, self._canary), (HTTP_PORT, self._marker)):
+                address, port = self._stage.app(number)
+                web = ["-m", "cli.demo.web", address, str(port), words]
+                host.spawn(
+                    [self._runtime.interpreter, *web], uid=APP_UID, env=self._runtime.environment
+                )
+                self._await_port(port)
+                ports.append(str(port))
             address, redis = self._stage.app(REDIS_PORT)
             options = ["--bind", address, "--save", "", "--protected-mode", "no"]
             host.spawn(["redis-server", "--port", str(redis), *options], uid=APP_UID)
-            self._await_port(port)
             self._await_port(redis)
-            step.note = f"ports {port} and {redis}; every answer is the word {self._marker}"
+            ports.append(str(redis))
+            step.note = f"ports {', '.join(ports)}; every answer is the word {self._marker}"
 
     def _await_port(self, port: int) -> None:
         deadline = time.monotonic() + START_S
@@ -131,6 +146,35 @@ class Story:
             latency = float(measured[2]) if len(measured) == 4 else None
             good = said == ["OK", self._marker]
             return self._judge("redis", self._web, REDIS_PORT, good=good, latency_ms=latency)
+
+    def _play_routes(self) -> Iterator[Scenario]:
+        """Ask a Service whose route splits requests, and sends those with a header elsewhere."""
+        first, canary = f"{100 - CANARY_SHARE} to {CANARY_SHARE}", self._canary
+        for name, options, share in (
+            ("canary-split", (), CANARY_SHARE),
+            ("header-route", ("-H", "x-canary: yes"), 100),
+        ):
+            *words, url = self._stage.curl_routed()
+            asked = [*options, *words, f"{url}/[1-{_ROUTED}]"]
+            with self._talk.step(f"web-0: curl {' '.join(asked)}") as step:
+                done = self._web.host.run(["curl", "-sS", "-m", "20", *asked], uid=APP_UID)
+                # Between the answers to a range curl says which is which.
+                answers = [each for each in done.stdout.split() if self._marker in each]
+                got = answers.count(canary)
+                wanted = _ROUTED * share // 100
+                step.note = done.stderr.strip() or f"{got} of {len(answers)} by the canary"
+                port = CANARY_PORT
+                good = len(answers) == _ROUTED == got + answers.count(self._marker)
+                judged = self._judge(
+                    name,
+                    self._web,
+                    port,
+                    good=good and abs(got - wanted) <= (0 if share == 100 else 2),
+                    latency_ms=None,
+                )
+                said = f"{got} of {len(answers)} answers are the canary's"
+                split = f"the route says {first}" if name == "canary-split" else "all wanted there"
+                yield replace(judged, seen=(f"{said}: {split}", *judged.seen))
 
     def _redis(self, *words: str) -> str:
         done = self._web.host.run(["redis-cli", *self._stage.redis(), *words], uid=APP_UID)

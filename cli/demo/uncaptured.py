@@ -19,13 +19,22 @@ from cli.demo.mesh import Mesh
 from cli.demo.pods import Pod
 from cli.demo.recorder import read_record
 from cli.demo.runtime import Runtime
-from cli.demo.stage import HTTP_PORT, HTTP_SERVICE_PORT, REDIS_PORT, START_S
+from cli.demo.stage import (
+    CANARY_PORT,
+    HTTP_PORT,
+    HTTP_SERVICE_PORT,
+    REDIS_PORT,
+    ROUTES,
+    START_S,
+)
 from cli.demo.talk import Talk
 from cli.demo.witness import Flow
 from core.errors import ConfigError
 
 _WEB_ADDRESS: Final = "10.96.0.10"
 _REDIS_ADDRESS: Final = "10.96.0.11"
+_CANARY_ADDRESS: Final = "10.96.0.12"
+_CATALOG_ADDRESS: Final = "10.96.0.13"
 _DIRECT_PORT: Final = 4143
 _SOCKS_PORT: Final = 4140
 _POLL_S: Final = 0.05
@@ -43,11 +52,11 @@ class UncapturedStage:
         self._record: Final = place / "relay.jsonl"
         self._relay_ip: Final = cluster.address()
         self._relay: subprocess.Popen[bytes] | None = None
-        self._inner: Final = {port: free_port() for port in (HTTP_PORT, REDIS_PORT)}
+        self._inner: Final = {port: free_port() for port in (HTTP_PORT, CANARY_PORT, REDIS_PORT)}
         self._tunnel: Final = free_port()
         mesh = self.mesh = Mesh(rig, cluster, runtime, place)
         self._web: Final = mesh.workload("web-0", "web")
-        ports = {"api": HTTP_PORT, "redis": REDIS_PORT}
+        ports = {"api": HTTP_PORT, "canary": CANARY_PORT, "redis": REDIS_PORT}
         self._store: Final = mesh.workload(
             "store-0", "store", ports=ports, published=[self._relay_ip]
         )
@@ -56,6 +65,9 @@ class UncapturedStage:
     def write(self, **settings: str) -> None:
         """Write the manifests, with these settings of the whole mesh."""
         self.mesh.service("api", "store", [_WEB_ADDRESS], {HTTP_SERVICE_PORT: HTTP_PORT})
+        self.mesh.service("canary", "store", [_CANARY_ADDRESS], {HTTP_SERVICE_PORT: CANARY_PORT})
+        self.mesh.service("catalog", "store", [_CATALOG_ADDRESS], {HTTP_SERVICE_PORT: HTTP_PORT})
+        self.mesh.add("routes.yaml", ROUTES)
         self.mesh.service("redis", "store", [_REDIS_ADDRESS], {REDIS_PORT: REDIS_PORT})
         self.mesh.write(clusterNetworks=NETWORKS, **settings)
 
@@ -89,6 +101,10 @@ class UncapturedStage:
             proxy = f"socks5h://{pod.ip}:{_SOCKS_PORT}"
             return ["--proxy", proxy, f"http://api.{NAMESPACE}/"]
         return ["--interface", pod.ip, f"http://{self._relay_ip}:{HTTP_PORT}/"]
+
+    def curl_routed(self) -> Sequence[str]:
+        """Return curl's arguments: the routed Service's name, by the sidecar."""
+        return ["--proxy", f"socks5h://{self._web.ip}:{_SOCKS_PORT}", f"http://catalog.{NAMESPACE}"]
 
     def redis(self) -> Sequence[str]:
         """Return redis-cli's arguments: the local port."""

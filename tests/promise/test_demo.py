@@ -116,7 +116,8 @@ def test_the_demo_shows_the_mesh_and_leaves_nothing(mode: str) -> None:
     keys = {"name", "ok", "path", "client_identity", "latency_ms"}
     scenarios = {each["name"]: each for each in document["scenarios"]}
     assert all(set(each) == keys for each in document["scenarios"])
-    paths = dict.fromkeys(("http", "redis", "stranger-denied", "encrypted"), "local")
+    local = ("http", "redis", "canary-split", "header-route", "stranger-denied", "encrypted")
+    paths = dict.fromkeys(local, "local")
     if mode == "redirect":
         paths |= {
             "direct": "direct",
@@ -124,12 +125,13 @@ def test_the_demo_shows_the_mesh_and_leaves_nothing(mode: str) -> None:
             "gateway": "gateway",
             "cluster-death": "direct",
         }
-        seen = [scenarios[name]["client_identity"] for name in list(paths)[4:]]
+        seen = [scenarios[name]["client_identity"] for name in list(paths)[len(local) :]]
         assert [str(each).split(".")[0] for each in seen] == ["web", "cron", "gateway", "web"]
     assert {name: each["path"] for name, each in scenarios.items()} == paths
     assert all(each["ok"] is True for each in scenarios.values())
-    for name in ("http", "redis"):
+    for name in ("http", "redis", "canary-split", "header-route"):
         assert scenarios[name]["client_identity"] == WEB
+    for name in ("http", "redis"):
         assert 0 < scenarios[name]["latency_ms"] < 1000
     assert scenarios["stranger-denied"]["client_identity"] is None
     assert scenarios["encrypted"]["latency_ms"] is None
@@ -164,8 +166,9 @@ def test_an_ordinary_user_sees_it_too() -> None:
     finally:
         shutil.rmtree(place)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[:4] == [
-        *("ok http", "ok redis", "ok stranger-denied", "ok encrypted")
+    assert done.stdout.split("\n")[:6] == [
+        *("ok http", "ok redis", "ok canary-split", "ok header-route", "ok stranger-denied"),
+        "ok encrypted",
     ]
     assert "a recording relay in front of store-0" in done.stderr
 
@@ -179,7 +182,7 @@ def test_an_ordinary_user_sees_it_too() -> None:
         ("explicit", signal.SIGINT),
     ],
 )
-@pytest.mark.parametrize("moment", ["start an HTTP server", "start the sidecars"])
+@pytest.mark.parametrize("moment", ["start two HTTP servers", "start the sidecars"])
 def test_an_interrupted_demo_cleans_up(mode: str, number: signal.Signals, moment: str) -> None:
     """A signal with apps or sidecars running: exit 1, after everything is removed."""
     with start_demo("--mode", mode) as demo:
