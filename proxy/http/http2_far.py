@@ -191,6 +191,7 @@ class Http2Far:
                 self._reset(event)
         if events:
             self.link.cork()
+        self.settle()
         if self._alarm is None:
             self._beat(now)
 
@@ -296,11 +297,12 @@ class Http2Far:
         self.link.uncork()
 
     def refill(self, drained: list[int]) -> None:
-        """Let requests go on."""
+        """Let requests go on, and begin those that waited for a stream to end."""
         for stream_id in drained:
             request = self.streams.get(stream_id)
             if request is not None:
                 request.exchange.far_has_room()
+        self._changed()
 
     def on_closed(self, error: Exception | None) -> None:
         """Take the exchanges along."""

@@ -26,7 +26,7 @@ class LinkOwner(Protocol):
     """Who has more to send on a connection."""
 
     def refill(self, drained: list[int]) -> None:
-        """Go on with these streams, whose content is all on its way."""
+        """Go on: what could be sent is; of these streams all content is on its way."""
         ...
 
 
@@ -63,9 +63,8 @@ class Http2Link:
             if not data:
                 break
             stream.write(data)
-        drained = self._codec.drained()
-        if drained and self._owner is not None:
-            self._owner.refill(drained)
+        if self._owner is not None:
+            self._owner.refill(self._codec.drained())
 
     def let_go(self) -> None:
         """Forget the owner, which knows the link: the connection is over."""

@@ -252,6 +252,8 @@ class Http2Pool(Pool):
         if far is None and self._waiting and not self._is_dialling:
             self._is_dialling = True
             self._owner.dial(self)
+        elif self._is_retired:
+            self.retire()
 
     def dialled(self, stream: Stream) -> None:
         """Use a connection for all that wait."""
@@ -259,8 +261,6 @@ class Http2Pool(Pool):
         self._owner.far_opened(self, stream)
         self._far = Http2Far(self._poller, stream, self, self._keep_alive)
         self.far_changed()
-        if self._is_retired:
-            self.retire()
 
     def dial_failed(self, error: MeshError) -> None:
         """Tell all that wait."""
