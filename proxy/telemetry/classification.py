@@ -16,6 +16,7 @@ GRPC_NAMES: Final = (
 )
 """gRPC's statuses, each at its number."""
 
+CLIENT_CLOSED: Final = "client-closed"
 UNKNOWN: Final = 2
 """What a gRPC status counts as that is missing, or is none of the known ones."""
 
@@ -47,10 +48,11 @@ def grpc_status_of(value: bytes | None) -> int | None:
 def is_failure(status: int, grpc_status: int | None, error: str = "") -> bool:
     """Tell whether a response failed: by its error, else its gRPC status, else its HTTP status.
 
-    ``error`` is the code of what broke it off, empty when it came to its end. A gRPC response that
-    ends without its status is judged by that of HTTP.
+    ``error`` is the code of what broke it off, empty when it came to its end; a client that left
+    says nothing about the server. A gRPC response that ends without its status is judged by that of
+    HTTP.
     """
-    if error:
+    if error and error != CLIENT_CLOSED:
         return True
     if grpc_status is not None:
         return grpc_status in FAILED_GRPC
