@@ -23,7 +23,7 @@ MODELS: Final = ("discovery.model", "policy.route", "policy.model", "multicluste
 """The model files, in their order: each may import the ones before it, and what is open."""
 
 _PROXY: Final = (
-    *("identity", *MODELS, "multicluster.path", "multicluster.liveness"),
+    *("identity", *MODELS, "multicluster.liveness"),
     *("policy.decide", "policy.explain", "policy.limit", "policy.match", "policy.describe"),
     *("policy.judge", "policy.question", "policy.retry_condition"),
 )

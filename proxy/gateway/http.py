@@ -111,9 +111,9 @@ class GatewayRules:
         self.limits: Final = RateLimits()
         self.random: Final = random.Random()  # noqa: S311  # spreads load, keeps no secret
         ways = Ways(runtime, self.telemetry)
-        inwards = Destinations(runtime, Inwards(discovery, runtime.own_ips))
+        self.inwards: Final = Destinations(runtime, Inwards(discovery, runtime.own_ips))
         self._rules: Final = {
-            is_http2: OutboundRules(ways, inwards, self.telemetry, is_http2=is_http2)
+            is_http2: OutboundRules(ways, self.inwards, self.telemetry, is_http2=is_http2)
             for is_http2 in (False, True)
         }
         self._policies: Cache[Target, Watch[OutboundPolicy | None]] = Cache()

@@ -7,26 +7,27 @@ gateway's own identity.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, final
 
-from core.errors import MeshError, RefusedError, Retry
+from core.errors import MeshError, RefusedError
 from core.watch import Watch
 from discovery.model import Endpoint, Labels, Metadata, Target
 from identity.name import Identity
 from policy.decide import decide_connection
-from policy.model import Client, Permit, Refusal, ServerPolicy
+from policy.model import Client, PeakEwma, Permit, Refusal, ServerPolicy
 from proxy.gateway.http import ROUTE, CarriedRequests, GatewayRequests, GatewayRules
 from proxy.gateway.rule import carried, must_exported, refuse_loop
 from proxy.http.connection import HttpConnection
 from proxy.net.connection import Connection, error_name
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
+from proxy.outbound.connecting import connect
 from proxy.outbound.count import Kind, OutboundCounts
+from proxy.outbound.destination import Concrete
 from proxy.outbound.dial import Dialled, dial
-from proxy.outbound.resolve import order_endpoints
+from proxy.outbound.pick import Pick
 from proxy.providers import DiscoveryProvider, ExportProvider, PolicyProvider
 from proxy.runtime import Runtime
 from proxy.telemetry.metric import accept_labels, authz_labels, server_labels
@@ -47,6 +48,7 @@ class Carried:
     server: Identity | None
     authorization: Metadata
     labels: Labels
+    pick: Pick
 
     def facts(self) -> dict[str, str]:
         """Return who asked for what, by which rule, and where it went."""
@@ -71,6 +73,8 @@ class Reached:
     labels: Labels
     """Of all endpoints it was chosen from."""
     seconds: float
+    pick: Pick
+    """The endpoint's ticket, to be closed with the connection."""
 
 
 @final
@@ -92,7 +96,6 @@ class Gateway:
         self._rules = GatewayRules(runtime, discovery)
         self._open: dict[Connection, tuple[Callable[[], None], ...]] = {}
         """Connections and how to stop following what they depend on."""
-        self._random = random.Random()  # noqa: S311  # spreads load, keeps no secret
 
     async def carry(
         self, stream: Stream, inbox: Inbox, client: Client, header: TransportHeader
@@ -128,6 +131,7 @@ class Gateway:
             server=reached.dialled.server,
             authorization=verdict.authorization,
             labels=labels,
+            pick=reached.pick,
         )
         connection = self._join(stream, about, reached)
         self._follow(connection, policy, export)
@@ -162,28 +166,36 @@ class Gateway:
         connection.start(bytes(inbox.take()))
 
     async def _reach(self, target: Target) -> Reached:
-        """Dial one endpoint, after a failure others."""
+        """Dial one endpoint, after a failure others.
+
+        Raises RefusedError where all endpoints have a sidecar that cannot be reached as one.
+        """
         runtime = self._runtime
-        found = carried(self._discovery.endpoints(target).current, runtime.own_ips)
-        failures: list[MeshError] = []
-        for endpoint in order_endpoints(found, target, self._random.random()):
-            began = runtime.clock.monotonic()
-            try:
-                dialled = await dial(runtime, endpoint)
-                return Reached(dialled, found.labels, runtime.clock.monotonic() - began)
-            except MeshError as error:
-                failures.append(error)
-                runtime.log.info(
-                    "connect failed",
-                    direction="gateway",
-                    code=error.code,
-                    target=str(target),
-                    endpoint=str(endpoint.address),
-                    reason=str(error),
-                )
-                if error.retry is Retry.NEVER and error.where.value != "server":
-                    raise
-        raise failures[-1]
+        carried(self._discovery.endpoints(target).current, runtime.own_ips)
+        balanced = self._rules.inwards.of(
+            Concrete(
+                parent=ROUTE, backend=ROUTE, target=target, load=PeakEwma(), is_by_connection=True
+            )
+        )
+        dialled, pick = await connect(
+            balanced, lambda endpoint: self._dial(target, endpoint), runtime.clock
+        )
+        seconds = runtime.clock.monotonic() - pick.began_at
+        return Reached(dialled, balanced.labels, seconds, pick)
+
+    async def _dial(self, target: Target, endpoint: Endpoint) -> Dialled:
+        try:
+            return await dial(self._runtime, endpoint)
+        except MeshError as error:
+            self._runtime.log.info(
+                "connect failed",
+                direction="gateway",
+                code=error.code,
+                target=str(target),
+                endpoint=str(endpoint.address),
+                reason=str(error),
+            )
+            raise
 
     def _join(self, stream: Stream, about: Carried, reached: Reached) -> Connection:
         runtime = self._runtime
@@ -257,6 +269,8 @@ class Gateway:
         for forget in self._open.pop(connection, ()):
             forget()
         runtime.connections.discard(connection)
+        if isinstance(connection.about, Carried):
+            connection.about.pick.close(runtime.clock.monotonic())
         runtime.leave()
         runtime.log.debug(
             "connection closed",

@@ -17,7 +17,6 @@ from itertools import chain
 from typing import Final, final
 
 from discovery.model import Endpoint
-from multicluster.path import NEAR_ATTEMPTS
 from policy.model import FailureAccrual, PeakEwma, PenaltyPeakEwma
 from proxy.outbound.load import Load
 from proxy.outbound.member import FAR_TIER, Member, Phase, same_way, tier_of
@@ -32,6 +31,8 @@ CONNECTION_FLOOR_S: Final = 0.01
 REQUEST_FLOOR_S: Final = 0.000_05
 """Below this a latency says nothing, and what is pending decides."""
 
+NEAR_ATTEMPTS: Final = 2
+"""How many near endpoints are tried before those of other clusters, where there are any."""
 HEAVY_S: Final = 1.0
 """From this load on two are not enough to draw: of a few endpoints two may be in trouble."""
 MORE: Final = 8

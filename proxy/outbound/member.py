@@ -86,7 +86,7 @@ class Member:
 
 
 def tier_of(endpoint: Endpoint, *, is_reserve: bool) -> int:
-    """Return how much an endpoint is preferred, 0 the most (as ``multicluster.path``)."""
+    """Return how much an endpoint is preferred, 0 the most."""
     kind = endpoint.path.kind
     if kind is PathKind.LOCAL:
         return 1 if is_reserve else 0

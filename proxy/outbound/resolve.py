@@ -20,7 +20,6 @@ from discovery.model import (
     Target,
     default_metadata,
 )
-from multicluster.path import in_order
 from policy.model import (
     Backend,
     FirstAvailable,
@@ -107,9 +106,11 @@ def refused_plan(policy: OutboundPolicy) -> Plan:
 def is_plain(policy: OutboundPolicy) -> bool:
     """Tell whether a destination may be one whose server speaks first.
 
-    It is not where a route of the user's makes it one of HTTP, or none is for other connections.
+    It is not where a route of the user's makes it one of HTTP, or all there are are for requests.
     """
-    return bool(policy.opaque) and all(
+    if not policy.opaque and (policy.http1 or policy.http2 or policy.grpc):
+        return False
+    return all(
         route.metadata.kind == "default"
         for routes in (policy.http1, policy.http2, policy.grpc)
         for route in routes
@@ -150,16 +151,6 @@ def no_endpoints(found: EndpointSet, target: Target) -> UnreachableError:
         hint="see the Service's selector and its pods' readiness",
         code="no-endpoints",
     )
-
-
-def order_endpoints(found: EndpointSet, target: Target, pick: float) -> tuple[Endpoint, ...]:
-    """Return the endpoints to try, local ones first; ``pick`` in [0, 1) chooses the first.
-
-    Raises UnreachableError when there is none.
-    """
-    if not found.endpoints:
-        raise no_endpoints(found, target)
-    return in_order(found.endpoints, pick, MAX_ATTEMPTS)
 
 
 def _pick_backend(distribution: object, pick: float) -> Backend | None:

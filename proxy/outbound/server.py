@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass
 from typing import final
 
-from core.errors import Fault, MeshError
+from core.errors import MeshError
 from discovery.model import Address, Endpoint, Labels, Metadata, Target, default_metadata
 from policy.model import Protocol
 from proxy.detect import DECLARED, RESULTS, detect_protocol
@@ -17,6 +17,7 @@ from proxy.http.exchange import Service
 from proxy.net.connection import Connection, error_name
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
+from proxy.outbound.connecting import connect
 from proxy.outbound.count import Counted, Kind, OutboundCounts
 from proxy.outbound.destination import Concrete
 from proxy.outbound.destinations import Destinations
@@ -25,10 +26,8 @@ from proxy.outbound.entry import Entry
 from proxy.outbound.forward import ForwardRequests
 from proxy.outbound.http import OutboundRequests
 from proxy.outbound.lookup import Lookup
-from proxy.outbound.member import Member
-from proxy.outbound.pick import Outcome, Pick
+from proxy.outbound.pick import Pick
 from proxy.outbound.resolve import (
-    MAX_ATTEMPTS,
     Plan,
     is_plain,
     plan_connection,
@@ -292,7 +291,7 @@ class OutboundServer:
         return Reached(plan, (), dialled, self._runtime.clock.monotonic() - began)
 
     async def _balance(self, destination: Address, plan: Plan, target: Target) -> Reached:
-        """Dial one endpoint, after a connect failure up to three others that are ready."""
+        """Dial one endpoint of a service's."""
         clock = self._runtime.clock
         balanced = self._destinations.of(
             Concrete(
@@ -304,30 +303,10 @@ class OutboundServer:
                 is_by_connection=True,
             )
         )
-        tried: tuple[Member, ...] = ()
-        pick = await balanced.acquire()
-        while True:
-            try:
-                dialled = await self._dial(destination, pick.endpoint)
-            except MeshError as error:
-                if error.where is not Fault.SERVER:
-                    pick.finish(clock.monotonic(), Outcome.ABANDONED)
-                    raise
-                pick.finish(clock.monotonic(), Outcome.UNREACHABLE)
-                tried = (*tried, pick.member)
-                other = balanced.pick(tried) if len(tried) < MAX_ATTEMPTS else None
-                if other is None or other.member in tried:
-                    if other is not None:
-                        other.finish(clock.monotonic(), Outcome.ABANDONED)
-                    raise
-                pick = other
-            except BaseException:
-                pick.finish(clock.monotonic(), Outcome.ABANDONED)
-                raise
-            else:
-                now = clock.monotonic()
-                pick.opened(now)
-                return Reached(plan, balanced.labels, dialled, now - pick.began_at, pick)
+        dialled, pick = await connect(
+            balanced, lambda endpoint: self._dial(destination, endpoint), clock
+        )
+        return Reached(plan, balanced.labels, dialled, clock.monotonic() - pick.began_at, pick)
 
     async def _dial(self, destination: Address, endpoint: Endpoint) -> Dialled:
         try:

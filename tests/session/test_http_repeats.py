@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import hpack
@@ -176,3 +177,39 @@ async def test_streams_past_the_last_one_of_a_goaway_go_elsewhere(web: Generatio
         assert await status2((entry.ip, entry.port)) == 200
         assert await status2((entry.ip, entry.port)) == 200
     assert heads == [1, 1, 3]
+
+
+async def test_a_client_that_is_slow_to_begin_is_waited_for(web: Generation) -> None:
+    """Where no route is for bytes nobody can greet: nothing is dialled, and nothing cut."""
+    app = App()
+    async with serve(app) as one, client_of(web, one) as client:
+        entry = client.config.outbound_listen
+        reader, writer = await asyncio.open_connection(entry.ip, entry.port)
+        await asyncio.sleep(0.2)
+        writer.write(GET)
+        async with asyncio.timeout(5):
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+@pytest.mark.parametrize(("request_bytes", "status"), [(GET, 200), (POST, 502)])
+async def test_an_idle_connection_that_dies_as_it_is_used(
+    web: Generation, request_bytes: bytes, status: int
+) -> None:
+    """The server hung up on it at the same moment: a GET goes again, on another connection."""
+    seen = 0
+
+    async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal seen
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            seen += 1
+            writer.write(ANSWER)
+            await reader.readuntil(b"\r\n\r\n")
+            seen += 1
+        writer.transport.abort()
+
+    async with serve(app) as one, client_of(web, one) as client:
+        assert await status_of(client, GET) == 200
+        assert await status_of(client, request_bytes) == status
+    assert seen == (3 if status == 200 else 2)

@@ -71,10 +71,11 @@ async def main():
 asyncio.run(main())
 """
 
-CALLER: Final = f"""
+CALLER: Final = """
 import asyncio, json, sys, time
 seconds, rate, posts, patience = (float(each) for each in sys.argv[1:5])
 first = int(sys.argv[5])
+address = (sys.argv[6], int(sys.argv[7]))
 total, every = int(seconds * rate), int(posts)
 idle, results = [], []
 class Client(asyncio.Protocol):
@@ -106,7 +107,7 @@ async def call(number, due):
     post = every and number % every == 0
     method = "POST" if post else "GET"
     body = "content-length: 4\\r\\n\\r\\nbody" if post else "\\r\\n"
-    request = f"{{method}} /{{number}} HTTP/1.1\\r\\nhost: api\\r\\n{{body}}".encode()
+    request = f"{method} /{number} HTTP/1.1\\r\\nhost: api\\r\\n{body}".encode()
     try:
         async with asyncio.timeout(patience):
             while idle:
@@ -114,7 +115,7 @@ async def call(number, due):
                 if not client.transport.is_closing():
                     break
             else:
-                _, client = await loop.create_connection(Client, "{IP}", {PORT})
+                _, client = await loop.create_connection(Client, *address)
             head, closes = await client.ask(request)
         if closes:
             client.transport.close()
@@ -137,17 +138,17 @@ async def main():
 asyncio.run(main())
 times = sorted(each[3] for each in results)
 rest = [each for each in times if each < 1.0]
-counts = {{}}
+counts = {}
 for each in results:
-    key = f"{{each[1]}} {{each[2]}}"
+    key = f"{each[1]} {each[2]}"
     counts[key] = counts.get(key, 0) + 1
-print(json.dumps({{
+print(json.dumps({
     "calls": len(results), "counts": counts,
     "p50": times[len(times) // 2], "p99": times[len(times) * 99 // 100], "max": times[-1],
     "slow": len(times) - len(rest), "p99_of_rest": rest[len(rest) * 99 // 100] if rest else 0,
     "failed": [each for each in results if each[2] == 0 or each[2] >= 500][:50],
     "failed_posts": [each[0] for each in results if each[1] == "POST" and each[2] != 200],
-}}))
+}))
 """
 
 
@@ -293,18 +294,24 @@ class Scene:
         posts: int = 0,
         patience: float = 10.0,
         first: int = 0,
+        to: tuple[str, int] = (IP, PORT),
     ) -> Caller:
-        """Begin to call: ``rate`` requests a second; every ``posts``-th, if any, is a POST."""
+        """Begin to call: ``rate`` requests a second; every ``posts``-th, if any, is a POST.
+
+        ``first`` is the number of the first; ``to`` whom they go.
+        """
         arguments = [PYTHON, "-c", CALLER, str(seconds), str(rate), str(posts)]
         program = self.mesh.pods["web-0"].host.spawn(
-            [*arguments, str(patience), str(first)], uid=APP_UID, output=subprocess.PIPE
+            [*arguments, str(patience), str(first), to[0], str(to[1])],
+            uid=APP_UID,
+            output=subprocess.PIPE,
         )
         return Caller(program, seconds + patience + 20)
 
-    def noted(self) -> Counter[int]:
-        """Return how often each request reached a server."""
+    def noted(self, server: str = "*") -> Counter[int]:
+        """Return how often each request reached a server, or this one."""
         found: Counter[int] = Counter()
-        for each in self.place.glob("*.noted"):
+        for each in self.place.glob(f"{server}.noted"):
             found.update(int(line[1:]) for line in each.read_bytes().splitlines())
         return found
 

@@ -27,9 +27,8 @@ from policy.model import (
 )
 from policy.route import Filter, ForbiddenFilter, InvalidFilter
 from proxy.outbound.resolve import (
-    MAX_ATTEMPTS,
     Plan,
-    order_endpoints,
+    no_endpoints,
     plan_connection,
     refused_plan,
 )
@@ -180,26 +179,13 @@ def test_whether_plaintext_may_be_is_part_of_the_plan() -> None:
         assert plan.tls_mode is OutboundTls.REQUIRED
 
 
-@pytest.mark.parametrize("count", [1, 2, MAX_ATTEMPTS, MAX_ATTEMPTS + 3])
-def test_endpoints_are_tried_once_each_and_no_more_than_four(count: int) -> None:
-    """From a chance one on; over all chances each is the first equally often."""
-    endpoints = tuple(Endpoint(address=Address("10.1.0.1", 8000 + n)) for n in range(count))
-    firsts = []
-    for step in range(count):
-        for pick in (step / count, (step + 0.999) / count):
-            tried = order_endpoints(EndpointSet(endpoints=endpoints), _TARGET, pick)
-            assert len(tried) == len(set(tried)) == min(count, MAX_ATTEMPTS)
-            firsts.append(tried[0])
-    assert firsts == [each for each in endpoints for _ in range(2)]
-
-
 @pytest.mark.parametrize(
     ("found", "said"),
     [(EndpointSet(), "no ready endpoints"), (UNKNOWN_ENDPOINTS, "does not exist")],
 )
 def test_without_endpoints_the_error_says_why(found: EndpointSet, said: str) -> None:
     """The Service is there and nobody behind it, or it is not there at all."""
-    with pytest.raises(UnreachableError, match=said) as caught:
-        order_endpoints(found, _TARGET, 0.0)
-    assert caught.value.code == "no-endpoints"
-    assert str(_TARGET) in str(caught.value)
+    error = no_endpoints(found, _TARGET)
+    assert said in str(error)
+    assert error.code == "no-endpoints"
+    assert str(_TARGET) in str(error)
