@@ -39,7 +39,10 @@ def capture_checks(subject: Subject) -> Iterator[Check]:
         standing = read_rules()
         whole = [each for each in standing if each.found.installed]
         if not standing:
-            return bad("there are none in this network namespace", remedy=_INSTALL)
+            return bad(
+                "there are none in this network namespace",
+                remedy=f"{_INSTALL}, if this is the pod's, and never in the machine's own",
+            )
         if not whole:
             return bad("one direction has no jump to its chain", remedy=f"{_INSTALL} repairs them")
         families = sorted({str(family) for each in whole for family in each.families})
