@@ -123,8 +123,10 @@ class Http1Near(Near):
         if self._linger_until >= 0:
             if now >= self._linger_until:
                 self.stream.close()
-        elif self._exchange is None and self._reader.buffered:
-            if self._started < 0:
+        elif self._exchange is None:
+            if not self._reader.buffered:
+                self._started = -1.0
+            elif self._started < 0:
                 self._started = now
             elif now - self._started >= HEAD_S:
                 self._broke(DetectTimeoutError(f"no whole request head within {HEAD_S:g} s"))

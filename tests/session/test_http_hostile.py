@@ -121,6 +121,31 @@ async def test_a_head_that_does_not_come_whole(
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
+async def test_an_empty_line_between_requests_starts_no_clock(
+    api: Generation, direction: str
+) -> None:
+    """It comes in two pieces; the next head has its ten seconds all the same (RFC 9112 §2.2)."""
+    async with run_side(api, direction, hello) as side:
+        reader, writer = await asyncio.open_connection(side.entry.ip, side.entry.port)
+        writer.write(WHOLE + b"\r\n")
+        assert last_of(await reader.readuntil(b"\r\n\r\n")) == 200
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\r")
+        await asyncio.sleep(0.05)
+        side.pass_time(0)
+        writer.write(b"\n")
+        await asyncio.sleep(0.05)
+        side.pass_time(1)
+        writer.write(WHOLE[:5])
+        await asyncio.sleep(0.05)
+        side.pass_time(HEAD_S + 1)
+        writer.write(WHOLE[5:] + b"\r\n")
+        assert last_of(await reader.readuntil(b"\r\n\r\n")) == 200
+        assert await side.errors() == {}
+        writer.close()
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
 async def test_requests_of_single_octets(api: Generation, direction: str) -> None:
     """Are requests like others."""
     async with run_side(api, direction, hello) as side:
