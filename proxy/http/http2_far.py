@@ -101,6 +101,7 @@ class Http2Request(Far):
         if event.credit:
             if self._is_held:
                 self._credit += event.credit
+                self._far.codec.lend(self.id, event.credit)
             else:
                 self._far.codec.acknowledge(self.id, event.credit)
 

@@ -116,6 +116,7 @@ class Http2Response(Near):
         if event.credit:
             if self._is_held:
                 self._credit += event.credit
+                self._near.codec.lend(self.id, event.credit)
             else:
                 self._near.codec.acknowledge(self.id, event.credit)
 

@@ -23,6 +23,10 @@ class Http2Limits:
     connection_window: int = 1_048_576
     """The same for all streams of the connection."""
 
+    lent: int = 16_777_216
+    """Octets of streams that are held back which the connection's window is spared: readers that
+    are slow do not hold up the others, as long as all of them together hold no more than this."""
+
     streams: int = 4_096
     """Streams at once, announced to clients: a table must end somewhere.
 

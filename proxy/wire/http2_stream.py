@@ -35,6 +35,8 @@ class Stream:
 
     unacknowledged: int = 0
     """Octets that were handed out and not acknowledged."""
+    lent: int = 0
+    """How many of these the connection's window has got back already."""
     credit: int = 0
     """Octets acknowledged that the peer has not been told of."""
 

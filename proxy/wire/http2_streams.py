@@ -2,9 +2,9 @@
 
 ``http2_connection`` reads frames on top of it. Credit for received content returns to the peer
 only when ``acknowledge`` says that it was passed on, so that a stream never holds more than its
-window, nor all streams together more than the connection's. What a peer can do again and again
-without sending anything of use is counted in two allowances, one for streams that it gives up
-and one for frames that carry nothing.
+window, nor all streams together more than the connection's and what ``lend`` spared that. What a
+peer can do again and again without sending anything of use is counted in two allowances, one for
+streams that it gives up and one for frames that carry nothing.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Http2Streams:
         self._last_peer_id = 0
         self._receive_window = limits.connection_window
         self._credit = 0
+        self._lent = 0
         self._replies = 0
 
     @property
@@ -132,7 +133,31 @@ class Http2Streams:
                 self._outbox.add(window_frame(stream_id, stream.credit))
                 stream.receive_window += stream.credit
                 stream.credit = 0
+        if stream.lent:
+            repaid = min(stream.lent, credit)
+            stream.lent -= repaid
+            self._lent -= repaid
+            credit -= repaid
         self._return_credit(credit)
+
+    def lend(self, stream_id: int, credit: int) -> None:
+        """Spare the connection's window content that its stream holds back for now.
+
+        Whoever is slow to take it must not hold up the other streams. Only what the stream's own
+        window allows is held so, and no more than ``Http2Limits.lent`` in all.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        credit = min(credit, stream.unacknowledged - stream.lent, self._limits.lent - self._lent)
+        stream.lent += credit
+        self._lent += credit
+        self._return_credit(credit)
+
+    def _repay(self, stream: Stream) -> int:
+        """Settle with a stream that is over; return what the connection's window lacks of it."""
+        self._lent -= stream.lent
+        return stream.unacknowledged - stream.lent
 
     def reset(self, stream_id: int, error: int) -> None:
         """Give up a stream; what the peer still sends on it is dropped."""
@@ -198,14 +223,16 @@ class Http2Streams:
         self._closed.add(stream.id, ENDED)
         self._resets.refund()
         if stream.unacknowledged:
-            self._held[stream.id] = stream.unacknowledged
+            held = self._repay(stream)
+            if held:
+                self._held[stream.id] = held
 
     def _drop(self, stream: Stream, how: int) -> None:
         """Forget a stream that was reset; its content will not be passed on."""
         del self._streams[stream.id]
         self._closed.add(stream.id, how)
         self._outbox.drop(stream)
-        self._return_credit(stream.unacknowledged)
+        self._return_credit(self._repay(stream))
 
     def _return_credit(self, credit: int) -> None:
         """Let the peer send as much again on the connection, told in few large updates."""

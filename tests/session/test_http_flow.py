@@ -182,3 +182,27 @@ async def _ask_on(talk: Client) -> None:
             talk.get("/bytes/60000")
         await talk.writer.drain()
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_slow_readers_do_not_hold_up_others(
+    web: Generation, api: Generation, way: str
+) -> None:
+    """Thirty that read nothing fill what one connection may have on its way; others go on."""
+    async with run_http1(way, web, api) as (pair, app), asyncio.TaskGroup() as tasks:
+
+        async def wait(over: asyncio.Event) -> None:
+            async with client(pair.entry) as talk:
+                talk.get("/bytes/100000000")
+                await over.wait()
+
+        over = asyncio.Event()
+        for _ in range(30):
+            tasks.create_task(wait(over))
+        await _settled(lambda: len(app.heads))
+        async with client(pair.entry) as talk:
+            for _ in range(3):
+                talk.get("/bytes/1000000")
+                async with asyncio.timeout(PATIENCE_S):
+                    assert (await talk.response())[0] == 200
+        over.set()

@@ -513,3 +513,52 @@ def test_pings_on_a_broken_connection_are_not_read() -> None:
     talk.say(ping(b"") + ping())
     assert talk.pongs == []
     assert talk.codec.feed(ping(), 0.0) == []
+
+
+def _reading(limits: Http2Limits) -> Http2Server:
+    """Return a server that acknowledges nothing by itself."""
+    codec = Http2Server(limits)
+    codec.feed(wire.PREFACE + wire.settings(), 0.0)
+    return codec
+
+
+def test_what_is_lent_is_returned_once() -> None:
+    """The window is spared what streams hold, up to the bound, and is never paid twice."""
+    codec = _reading(Http2Limits(connection_window=100_000, lent=60_000))
+
+    def lacks() -> int:
+        return 100_000 - codec._receive_window - codec._credit
+
+    for stream_id in (1, 3):
+        codec.feed(headers(stream_id, wire.POST, ends=False), 0.0)
+        for _ in range(3):
+            codec.feed(data(stream_id, bytes(10_000), ends=False), 0.0)
+            assert lacks() == 10_000
+            codec.lend(stream_id, 10_000)
+            assert lacks() == 0
+    codec.feed(headers(5, wire.POST, ends=False) + data(5, bytes(10_000), ends=False), 0.0)
+    codec.lend(5, 10_000)
+    assert lacks() == 10_000
+    codec.acknowledge(1, 30_000)
+    codec.reset(3, 8)
+    assert lacks() == 10_000
+    codec.lend(5, 10_000)
+    codec.lend(5, 10_000)
+    codec.lend(7, 10_000)
+    assert lacks() == 0
+    codec.acknowledge(5, 10_000)
+    codec.acknowledge(5, 10_000)
+    assert (lacks(), codec._lent) == (0, 0)
+
+
+def test_what_an_ended_stream_was_lent_is_returned_once() -> None:
+    """Its content may be acknowledged after its end."""
+    codec = _reading(Http2Limits(connection_window=100_000))
+    codec.feed(headers(1, wire.POST, ends=False) + data(1, bytes(10_000), ends=False), 0.0)
+    codec.feed(data(1, bytes(10_000), ends=False), 0.0)
+    codec.lend(1, 10_000)
+    codec.send_head(1, 200, (), ends=True)
+    codec.feed(data(1, b"", ends=True), 0.0)
+    assert 100_000 - codec._receive_window - codec._credit == 10_000
+    codec.acknowledge(1, 20_000)
+    assert (100_000 - codec._receive_window - codec._credit, codec._lent) == (0, 0)
