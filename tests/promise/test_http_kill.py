@@ -38,6 +38,11 @@ def test_a_kill_costs_no_get() -> None:
         assert seen.failed_of("POST") <= IN_FLIGHT * kills, (seen.counts, seen.failed)
         posts = {number: many for number, many in noted.items() if number % POSTS == 0}
         assert max(posts.values()) == 1
+        balancer = "outbound_http_balancer"
+        assert scene.metric(f"{balancer}_queue_requests_total") >= seen.calls
+        assert scene.metric(f"{balancer}_endpoints") == scene.metric(f"{balancer}_p2c_endpoints")
+        assert scene.metric(f"pillion_{balancer}_unreachable_total") >= kills
+        assert scene.metric("outbound_http_route_retry_successes_total") >= kills
         print(seen.calls, dict(seen.counts), kills, f"p99 {seen.p99:.3f} s", seen.longest)
 
 

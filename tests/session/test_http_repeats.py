@@ -108,6 +108,9 @@ async def test_a_breaker_honours_retry_after(web: Generation) -> None:
             await status_of(client, GET)
         await asyncio.sleep(0.1)
         assert [await status_of(client, GET) for _ in range(20)] == [200] * 20
+        samples = await scrape(client)
+        assert total(samples, "pillion_outbound_http_balancer_breaker_opens_total") == 1
+        assert total(samples, "outbound_http_balancer_endpoints", endpoint_state="ready") == 1
     assert len(bad.requests) == 1
 
 
