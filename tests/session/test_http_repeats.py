@@ -133,10 +133,14 @@ async def test_a_request_s_own_wishes_count_where_the_route_allows(
     assert [each["verdict"] for each in told] == ["policy", "policy", "limit"] * allowed
 
 
-async def status2(client_entry: tuple[str, int]) -> int:
-    """Send one request in HTTP/2; return the status of its answer."""
+async def status2(
+    client_entry: tuple[str, int],
+    fields: tuple[tuple[bytes, bytes], ...] = (),
+    until: asyncio.Event | None = None,
+) -> int:
+    """Send one request in HTTP/2; return its answer's status, once ``until`` is set."""
     reader, writer = await asyncio.open_connection(*client_entry)
-    head = raw(1, END_STREAM | END_HEADERS, 1, hpack.Encoder().encode(GET2))
+    head = raw(1, END_STREAM | END_HEADERS, 1, hpack.Encoder().encode((*GET2, *fields)))
     writer.write(PREFACE + settings() + head)
     try:
         async with asyncio.timeout(10):
@@ -145,6 +149,8 @@ async def status2(client_entry: tuple[str, int]) -> int:
                 frame, length = hf.Frame.parse_frame_header(memoryview(start))
                 body = await reader.readexactly(length)
                 if isinstance(frame, hf.HeadersFrame):
+                    if until is not None:
+                        await until.wait()
                     return int(dict(hpack.Decoder().decode(body, raw=True))[b":status"])
     finally:
         writer.close()
@@ -216,3 +222,44 @@ async def test_an_idle_connection_that_dies_as_it_is_used(
         assert await status_of(client, GET) == 200
         assert await status_of(client, request_bytes) == status
     assert seen == (3 if status == 200 else 2)
+
+
+async def test_a_long_grpc_stream_does_not_keep_its_endpoint_to_itself(web: Generation) -> None:
+    """It is what an open breaker let through; a second after its response began others may go."""
+    seen = 0
+
+    async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal seen
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await reader.readexactly(len(PREFACE))
+            writer.write(settings())
+            while True:
+                start = await reader.readexactly(9)
+                frame, length = hf.Frame.parse_frame_header(memoryview(start))
+                await reader.readexactly(length)
+                if isinstance(frame, hf.SettingsFrame) and "ACK" not in frame.flags:
+                    writer.write(settings(flags=ACK))
+                elif isinstance(frame, hf.HeadersFrame):
+                    seen += 1
+                    status = b"503" if seen == 1 else b"200"
+                    block = hpack.Encoder().encode(((b":status", status),))
+                    flags = END_HEADERS if seen == 2 else END_STREAM | END_HEADERS
+                    writer.write(raw(1, flags, frame.stream_id, block))
+        writer.close()
+
+    accrual = ConsecutiveFailures(
+        max_failures=1, backoff=Backoff(min_s=0.05, max_s=0.05, jitter=0.0)
+    )
+    async with serve(app) as one, client_of(web, one, failure_accrual=accrual) as client:
+        entry = client.config.outbound_listen.ip, client.config.outbound_listen.port
+        assert await status2(entry) == 503
+        await asyncio.sleep(0.1)
+        until = asyncio.Event()
+        grpc = ((b"content-type", b"application/grpc"),)
+        stream = asyncio.create_task(status2(entry, grpc, until))
+        while seen < 2:
+            await asyncio.sleep(0.01)
+        assert await status2(entry) == 200
+        assert not stream.done()
+        until.set()
+        assert await stream == 200
