@@ -28,7 +28,9 @@ LINE_S: Final = 1.0
 
 
 async def detect_protocol(inbox: Inbox, timeout_s: float, otherwise: HttpKind) -> HttpKind:
-    """Return what the client's first bytes begin; ``otherwise`` when they do not say it in time.
+    """Return what the client's first bytes begin; ``otherwise`` when they do not say it.
+
+    They do not when the client ends or falls silent behind what could be half of a request line.
 
     The bytes stay in the inbox. Raises ClosedEarlyError.
     """
@@ -39,7 +41,7 @@ async def detect_protocol(inbox: Inbox, timeout_s: float, otherwise: HttpKind) -
         async with asyncio.timeout(timeout_s):
             while kind is None:
                 if not await _more(inbox):
-                    return HttpKind.NONE
+                    return otherwise
                 kind = detect_http(bytes(inbox.data[:DETECT_OCTETS]))
             return kind
     except TimeoutError:
@@ -47,7 +49,7 @@ async def detect_protocol(inbox: Inbox, timeout_s: float, otherwise: HttpKind) -
 
 
 async def _more(inbox: Inbox) -> bool:
-    """Wait for more bytes; False when what has come is no request, for all that one can tell."""
+    """Wait for more bytes; False when what has come may be all that the client has to say."""
     seen = len(inbox.data)
     if not seen:
         return await inbox.more(seen)

@@ -138,10 +138,11 @@ class InboundCase(Case):
         return head if fields is head.fields else head.with_fields(fields)
 
     def on_failure(self, exchange: Exchange, error: MeshError, *, reused: bool) -> bool:
-        """Repeat what met a connection that had died while it was idle."""
-        if not reused or self._is_repeated or not exchange.is_whole:
+        """Repeat what met a connection that had died while idle, or was refused unread."""
+        if self._is_repeated or not exchange.is_whole:
             return False
-        if exchange.head.method not in REPEATABLE:
+        is_unread = error.code == "http2-refused"
+        if not is_unread and not (reused and exchange.head.method in REPEATABLE):
             return False
         self._is_repeated = True
         if self._record is not None:

@@ -239,10 +239,8 @@ class InboundServer:
         target: Address,
     ) -> Greeted | Speaker:
         """Wait for the first word on a port whose server may be the one to say it."""
-        # A route of the user's makes it an HTTP port, whose server never speaks first; every
-        # policy has the default ones.
-        is_http = any(route.metadata.kind != "default" for route in policy.routes)
-        if policy.protocol is not Protocol.DETECT or is_http:
+        # A route of the user's makes it an HTTP port, whose server never speaks first.
+        if policy.protocol is not Protocol.DETECT or has_user_routes(policy):
             return Speaker.CLIENT
         stream.resume()
         if not isinstance(decide_connection(policy, client), Permit):
@@ -270,7 +268,9 @@ class InboundServer:
             return declared
         began = self._runtime.loop.time()
         timeout_s = policy.detect_timeout_s if declared is None else self._runtime.limits.detect_s
-        kind = await detect_protocol(inbox, timeout_s, declared or HttpKind.NONE)
+        # Where routes decide, half a request line must not get past them as bytes.
+        otherwise = HttpKind.HTTP1 if has_user_routes(policy) else HttpKind.NONE
+        kind = await detect_protocol(inbox, timeout_s, declared or otherwise)
         self._http.detected(
             RESULTS[kind], self._runtime.loop.time() - began, policy.metadata, target.port
         )
@@ -522,3 +522,8 @@ class InboundServer:
             target=str(target or ""),
             reason=str(error),
         )
+
+
+def has_user_routes(policy: ServerPolicy) -> bool:
+    """Tell whether somebody attached a route; every policy has the default ones."""
+    return any(route.metadata.kind != "default" for route in policy.routes)

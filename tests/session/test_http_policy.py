@@ -401,3 +401,20 @@ async def test_what_has_left_http_follows_policy_too(
             while running.sidecar.runtime.connections:
                 await asyncio.sleep(0.01)
         assert not any(watch.is_watched for watch in control.policies.values())
+
+
+async def test_half_a_request_line_gets_past_no_route(api: Generation) -> None:
+    """Silence behind ``GE`` makes bytes of a connection elsewhere; where routes decide it waits."""
+    control = Control(Watch(api), policy=filtering(prefix="/only"))
+    async with (
+        serve(hello) as app,
+        run_sidecar(api, FixedCapture(app), ip="127.0.0.2", control=control) as running,
+    ):
+        address = running.config.inbound_listen
+        reader, writer = await asyncio.open_connection(address.ip, address.port)
+        writer.write(b"GE")
+        await asyncio.sleep(0.5)
+        writer.write(b"T /other HTTP/1.1\r\nhost: api\r\n\r\n")
+        async with asyncio.timeout(5):
+            assert (await read_reply(reader)).status == 404
+        writer.close()
