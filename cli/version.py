@@ -19,7 +19,7 @@ import click
 
 from cli.output import Form, output_option, write
 
-CORE_ROOMS: Final = ("proxy.wire", "proxy.net")
+CORE_ROOMS: Final = ("proxy.wire", "proxy.net", "proxy.http")
 """Rooms whose every module may be compiled."""
 CORE_MODULES: Final = (
     "policy.check",
@@ -27,17 +27,29 @@ CORE_MODULES: Final = (
     "policy.decide",
     "policy.limit",
     "policy.match",
+    "proxy.gateway.http",
+    "proxy.inbound.http",
+    "proxy.outbound.answered",
+    "proxy.outbound.attempt",
     "proxy.outbound.backoff",
     "proxy.outbound.balancer",
     "proxy.outbound.breaker",
     "proxy.outbound.budget",
     "proxy.outbound.failfast",
+    "proxy.outbound.forward",
+    "proxy.outbound.http",
     "proxy.outbound.load",
     "proxy.outbound.member",
+    "proxy.outbound.mirror",
     "proxy.outbound.pick",
     "proxy.outbound.retry",
     "proxy.outbound.roster",
+    "proxy.outbound.route",
+    "proxy.outbound.rule",
     "proxy.outbound.timeout",
+    "proxy.telemetry.classification",
+    "proxy.telemetry.http",
+    "proxy.telemetry.slot",
 )
 """Modules of other rooms that may be compiled."""
 

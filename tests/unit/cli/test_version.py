@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import os
@@ -74,3 +75,31 @@ def test_the_build_compiles_what_the_command_reports(monkeypatch: pytest.MonkeyP
     rooms = tuple(f"{room.replace('.', '/')}/*.py" for room in CORE_ROOMS)
     modules = tuple(f"{module.replace('.', '/')}.py" for module in CORE_MODULES)
     assert core == (*rooms, *modules)
+
+
+def test_whoever_inherits_from_the_core_is_part_of_it() -> None:
+    """A compiled caller passes by what an interpreted subclass puts in a method's place."""
+    files = sorted((ROOT / "proxy").rglob("*.py")) + sorted((ROOT / "policy").rglob("*.py"))
+    names = {each: ".".join(each.relative_to(ROOT).with_suffix("").parts) for each in files}
+    core = core_modules()
+    bases = {
+        node.name: names[each]
+        for each in files
+        if names[each] in core
+        for node in ast.parse(each.read_text()).body
+        if isinstance(node, ast.ClassDef) and not _is_protocol(node)
+    }
+    outside = [
+        f"{names[each]}.{node.name}"
+        for each in files
+        if names[each] not in core
+        for node in ast.parse(each.read_text()).body
+        if isinstance(node, ast.ClassDef)
+        and any(isinstance(base, ast.Name) and base.id in bases for base in node.bases)
+    ]
+    assert len(bases) > 100
+    assert outside == []
+
+
+def _is_protocol(node: ast.ClassDef) -> bool:
+    return any(isinstance(base, ast.Name) and base.id == "Protocol" for base in node.bases)
