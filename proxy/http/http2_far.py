@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol, final
 
-from core.errors import MeshError, ServerProtocolError, UnreachableError
+from core.errors import Fault, MeshError, ServerProtocolError, UnreachableError
 from discovery.model import KeepAlive
 from proxy.http.exchange import CANCEL, Exchange, Far
 from proxy.http.http2_link import OWING_S, Http2Link
@@ -28,6 +28,17 @@ from proxy.wire.orig_proto import Http2Head
 
 _SOON_S: Final = 0.05
 """The least time between two looks."""
+
+
+def why_closed(error: Exception | None) -> MeshError:
+    """Return what the requests of a server's connection are told that ended with ``error``.
+
+    What would be a client's fault on its own connection is the server's on this one.
+    """
+    if isinstance(error, MeshError) and error.where is not Fault.CLIENT:
+        return error
+    reason = f"the server's connection was lost: {error or 'closed'}"
+    return UnreachableError(reason, code="far-closed")
 
 
 class Http2FarOwner(Protocol):
@@ -314,11 +325,7 @@ class Http2Far:
         owner, self._owner = self._owner, None
         if owner is not None:
             owner.far_closed(self, error)
-        if isinstance(error, MeshError):
-            why = error
-        else:
-            reason = f"the server's connection was lost: {error or 'closed'}"
-            why = UnreachableError(reason, code="far-closed")
+        why = why_closed(error)
         streams = list(self.streams.values())
         self.streams.clear()
         for request in streams:

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from core.errors import MeshError
+from core.errors import Fault, MeshError, TruncatedError, UnreachableError
 from discovery.model import KeepAlive
-from proxy.http.http2_far import Http2Far
+from proxy.http.http2_far import Http2Far, why_closed
 from proxy.net.poller import Poller
 from proxy.net.stream import Stream
 from tests.support.streams import Witness, connected
@@ -65,3 +65,13 @@ async def test_a_server_without_a_sidecar_is_not_asked() -> None:
         assert PING not in peer.recv(65_536)
         assert not owner.is_over
         far.leave()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [None, ConnectionResetError(), TruncatedError("cut"), UnreachableError("x", code="far-closed")],
+)
+def test_a_connection_that_ends_is_its_servers_fault(error: Exception | None) -> None:
+    """However it ended, what was under way there may go elsewhere."""
+    why = why_closed(error)
+    assert (why.where, why.code) == (Fault.SERVER, "far-closed")
