@@ -229,7 +229,8 @@ async def test_leaf_issuer_and_root_rotate_and_no_connection_notices(tmp_path: P
             assert dict(load.failures) == {}
             assert load.exchanges >= STAYING * took / 2
             carried = pair.server.events("connection")
-            assert len(carried) == load.opened + STAYING
+            # A client that a busy machine kept silent has its server asked who speaks first.
+            assert len(carried) >= load.opened + STAYING
             assert {each["client_identity"] for each in carried} == {WEB.name}
     for each, source in zip(seen, (web, api), strict=True):
         assert len(each.leaves) >= took / 4
@@ -296,7 +297,7 @@ async def test_files_that_others_rotate_are_followed_without_a_failure(tmp_path:
 
 
 async def _answers(pair: Pair) -> bytes:
-    return await exchange(pair.entry, b"ping")
+    return await exchange(pair.entry, b"\0ping")
 
 
 async def test_a_root_taken_away_counts_at_once_and_open_connections_stay(tmp_path: Path) -> None:
@@ -324,7 +325,7 @@ async def test_a_root_taken_away_counts_at_once_and_open_connections_stay(tmp_pa
         following = tasks.create_task(source.run())
         control = Control(source.generation, source.status)
         async with run_pair(web, api, app, server_control=control) as pair:
-            assert await _answers(pair) == b"ping"
+            assert await _answers(pair) == b"\0ping"
             reader, writer = await asyncio.open_connection(pair.entry.ip, pair.entry.port)
             writer.write(b"1")
             assert await reader.readexactly(1) == b"1"
@@ -342,7 +343,7 @@ async def test_a_root_taken_away_counts_at_once_and_open_connections_stay(tmp_pa
             replace(bundle, join_pem([other.root, mesh.root]))
             async with asyncio.timeout(5):
                 await source.generation.changed(version)
-            assert await _answers(pair) == b"ping"
+            assert await _answers(pair) == b"\0ping"
             writer.write(b"3")
             assert await reader.readexactly(1) == b"3"
             writer.close()
@@ -373,7 +374,7 @@ async def test_nothing_outlives_an_issuer(tmp_path: Path) -> None:
         WEB.name, authority.create_token(WEB).encode(), create_csr(create_key(), WEB)
     )
     async with serve(echo) as app, run_pair(web, api, app) as pair:
-        assert await _answers(pair) == b"ping"
+        assert await _answers(pair) == b"\0ping"
         reader, writer = await asyncio.open_connection(pair.entry.ip, pair.entry.port)
         writer.write(b"1")
         assert await reader.readexactly(1) == b"1"

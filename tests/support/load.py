@@ -35,7 +35,7 @@ class Load:
             async with asyncio.timeout(PATIENCE_S):
                 reader, writer = await asyncio.open_connection(self.address.ip, self.address.port)
                 try:
-                    await self._exchange(reader, writer, b"short")
+                    await self._exchange(reader, writer, b"\0short")
                     writer.write_eof()
                     if await reader.read():
                         self.failures["more than the answer"] += 1
@@ -53,7 +53,7 @@ class Load:
             number = 0
             while True:
                 async with asyncio.timeout(PATIENCE_S):
-                    await self._exchange(reader, writer, b"%09d" % number)
+                    await self._exchange(reader, writer, b"\0%09d" % number)
                 self.exchanges += 1
                 number += 1
                 ready.set()
