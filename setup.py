@@ -93,7 +93,8 @@ def _core() -> list[Any]:
         for path in ROOT.glob(pattern)
         if path.name != "__init__.py"
     )
-    return mypycify(modules) if modules else []
+    # A builder has what it needs to compile, not what the core imports from others at run time.
+    return mypycify(["--ignore-missing-imports", *modules]) if modules else []
 
 
 setup(cmdclass={"build_py": BuildWithCommit}, ext_modules=_core())
