@@ -125,11 +125,14 @@ class Runtime:
         """Run one connection's session to its end; it counts as in flight until ``leave``."""
         self.admission.enter()
         self.drain.enter()
-        self.spawn(self._guard(session))
+        self.spawn(session)
 
     def spawn(self, work: Coroutine[None, None, None]) -> None:
-        """Run ``work`` beside everything else until it ends or the sidecar does."""
-        task = self.tasks.create_task(work)
+        """Run ``work`` beside everything else until it ends or the sidecar does.
+
+        What breaks in it is told, and ends nothing else.
+        """
+        task = self.tasks.create_task(self._guard(work))
         self.running.add(task)
         task.add_done_callback(self.running.discard)
 

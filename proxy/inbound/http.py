@@ -7,7 +7,7 @@ from random import random
 from time import monotonic
 from typing import Final, final
 
-from core.errors import MeshError, RefusedError
+from core.errors import MeshError, RefusedError, UnreachableError
 from core.watch import Watch
 from discovery.model import Address, Labels
 from policy.decide import decide_any, decide_connection, decide_request, reads_headers
@@ -19,7 +19,7 @@ from proxy.http.exchange import Case, Exchange, Service
 from proxy.http.filter import filter_request
 from proxy.http.pool import Http1Pool, Http2Pool, Pool
 from proxy.inbound.journal import Journal, Record
-from proxy.net.connection import Tally, error_name
+from proxy.net.connection import Tallies
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
 from proxy.runtime import Runtime
@@ -47,13 +47,9 @@ class AppPools:
         self._slots: SideSlots | None = None
         self._pools: dict[tuple[Address, bool], Pool] = {}
         self._targets: dict[Pool, Address] = {}
-        self._tallies: dict[Stream, Tally] = {}
+        self._tallies = Tallies()
         runtime.ticker.add(self)
-        runtime.on_end.append(self._close)
-
-    def _close(self) -> None:
-        for stream in tuple(self._tallies):
-            stream.abort()
+        runtime.on_end.append(self._tallies.abort)
 
     def of(self, target: Address, *, is_http2: bool) -> Pool:
         """Return the pool for an application's port."""
@@ -78,22 +74,20 @@ class AppPools:
         except MeshError as error:
             pool.dial_failed(error)
             return
+        except Exception as error:
+            pool.dial_failed(UnreachableError(f"the dial broke: {error!r}", code="internal"))
+            raise
         pool.dialled(Stream(runtime.poller, sock, Inbox(runtime.loop)))
 
     def far_opened(self, pool: Pool, stream: Stream) -> None:
         """Count a connection."""
         if self._slots is None:
             self._slots = SideSlots(self._runtime.metrics, self._labels)
-        self._tallies[stream] = Tally(stream, self._slots)
+        self._tallies.open(stream, self._slots)
 
     def far_closed(self, pool: Pool, stream: Stream, error: Exception | None) -> None:
         """Count its end."""
-        self._ended(stream, error)
-
-    def _ended(self, stream: Stream, error: Exception | None) -> None:
-        tally = self._tallies.pop(stream, None)
-        if tally is not None:
-            tally.close(error_name(error))
+        self._tallies.close(stream, error)
 
     def on_tick(self, now: float) -> None:
         """Look after the pools, and count the ends of connections that had left HTTP."""
@@ -102,13 +96,7 @@ class AppPools:
             if pool.is_idle:
                 del self._pools[key]
                 del self._targets[pool]
-        for stream in [each for each in self._tallies if each.closed]:
-            self._ended(stream, None)
-
-    def count(self) -> None:
-        """Bring the byte counters up to now."""
-        for tally in self._tallies.values():
-            tally.count()
+        self._tallies.on_tick()
 
 
 @final

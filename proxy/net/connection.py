@@ -83,6 +83,42 @@ class Tally:
 
 
 @final
+class Tallies:
+    """What is counted of the streams that a pool dials."""
+
+    __slots__ = ("_tallies",)
+
+    def __init__(self) -> None:
+        self._tallies: dict[Stream, Tally] = {}
+
+    def __len__(self) -> int:
+        return len(self._tallies)
+
+    def open(self, stream: Stream, slots: SideSlots) -> None:
+        """Count a stream from now on."""
+        self._tallies[stream] = Tally(stream, slots)
+
+    def close(self, stream: Stream, error: Exception | None) -> None:
+        """Count the end of a stream, once."""
+        tally = self._tallies.pop(stream, None)
+        if tally is not None:
+            tally.close(error_name(error))
+
+    def on_tick(self) -> None:
+        """Bring the byte counters up to now; count the ends of streams that had left HTTP."""
+        for stream, tally in list(self._tallies.items()):
+            if stream.closed:
+                self.close(stream, None)
+            else:
+                tally.count()
+
+    def abort(self) -> None:
+        """End every stream now."""
+        for stream in tuple(self._tallies):
+            stream.abort()
+
+
+@final
 class Connection:
     """A connection through us, from the verdict to the end."""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from core.errors import MeshError
+from core.errors import MeshError, UnreachableError
 from discovery.model import Endpoint, Hint, Labels, Target
 from proxy.http.pool import Http1Pool, Http2Pool, Pool
-from proxy.net.connection import Tally, error_name
+from proxy.net.connection import Tallies
 from proxy.net.stream import Stream
 from proxy.outbound.dial import dial, plaintext_reason
 from proxy.outbound.member import Member, Phase
@@ -57,7 +57,7 @@ class Way:
         self._can_ride = runtime.upgrades and endpoint.hint is Hint.H2 and not reason
         self._http1: Pool | None = None
         self._http2: Pool | None = None
-        self._tallies: dict[Stream, Tally] = {}
+        self._tallies = Tallies()
         server = None if reason else endpoint.identity
         self.is_meshed: Final = server is not None
         """A sidecar is there, and has proved who it is."""
@@ -117,32 +117,27 @@ class Way:
             )
             pool.dial_failed(error)
             return
+        except Exception as error:
+            pool.dial_failed(UnreachableError(f"the dial broke: {error!r}", code="internal"))
+            raise
         pool.dialled(dialled.stream)
 
     def far_opened(self, pool: Pool, stream: Stream) -> None:
         """Count a connection."""
         del pool
-        self._tallies[stream] = Tally(stream, self._slots)
+        self._tallies.open(stream, self._slots)
 
     def far_closed(self, pool: Pool, stream: Stream, error: Exception | None) -> None:
         """Count its end."""
         del pool
-        self._ended(stream, error)
-
-    def _ended(self, stream: Stream, error: Exception | None) -> None:
-        tally = self._tallies.pop(stream, None)
-        if tally is not None:
-            tally.close(error_name(error))
+        self._tallies.close(stream, error)
 
     def on_tick(self, now: float) -> None:
         """Look after the connections, and count the ends of those that had left HTTP."""
         for pool in (self._http1, self._http2):
             if pool is not None:
                 pool.on_tick(now)
-        for stream in [each for each in self._tallies if each.closed]:
-            self._ended(stream, None)
-        for tally in self._tallies.values():
-            tally.count()
+        self._tallies.on_tick()
 
     def retire(self) -> None:
         """Let the connections end with what they carry."""
@@ -153,8 +148,7 @@ class Way:
 
     def close(self) -> None:
         """Close every connection now."""
-        for stream in tuple(self._tallies):
-            stream.abort()
+        self._tallies.abort()
 
     @property
     def is_idle(self) -> bool:
