@@ -7,6 +7,11 @@ SHELL := /bin/bash -o pipefail
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?=
+# What demo and test run is interpreted: a newcomer sees them minutes earlier, whoever changes a
+# file does not wait each time. `make demo PILLION_COMPILE=1` compiles it. No setting of a sidecar,
+# which would refuse it.
+PILLION_COMPILE ?= 0
+unexport PILLION_COMPILE
 export PYTHON
 export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
@@ -14,13 +19,14 @@ VENV := .venv/bin
 # The installed wheel is under test, not the checkout: what a user runs, package data included.
 # Compiled or not, `python -m pytest` without this tests the checkout.
 INSTALLED := PYTHONSAFEPATH=1
+COMPILER := $(if $(filter 1,$(PILLION_COMPILE)),compile)
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 demo:  ## two workloads, their sidecars and real traffic on this machine
-	@tools/debian-packages demo
-	@tools/venv runtime project
+	@for each in demo $(COMPILER); do tools/debian-packages $$each; done
+	@PILLION_COMPILE=$(PILLION_COMPILE) tools/venv runtime $(COMPILER) project
 	@$(VENV)/pillion demo $(ARGS)
 
 test:  ## every test this machine can run; ARGS="-k words" narrows it
@@ -31,10 +37,11 @@ test:  ## every test this machine can run; ARGS="-k words" narrows it
 check:  ## what CI runs: lint, types, tests, and the tests once more on the compiled core
 	@.ci/run
 
-bench:  ## the figures beside haproxy's and nginx's, in the same run
+bench:  ## the figures beside haproxy's and nginx's, in the same run; the core compiled
 	@tools/debian-packages bench
-	@tools/venv dev
-	@$(VENV)/python -m bench $(ARGS)
+	@tools/debian-packages compile
+	@tools/venv dev compiled
+	@PYTHONSAFEPATH=1 PYTHONPATH=build/compiled:. $(VENV)/python -m bench $(ARGS)
 
 image:  ## the container images: the sidecar's, and the init container's
 	@docker info >/dev/null 2>&1 || tools/debian-packages image

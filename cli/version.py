@@ -78,7 +78,16 @@ def core_speed(modules: dict[str, bool]) -> str:
 
 def commit() -> str:
     """Return the commit the wheel was made from; empty when it is not known."""
-    place = files("cli").joinpath("COMMIT")
+    return _left_by_the_build("COMMIT")
+
+
+def why_interpreted() -> str:
+    """Return what kept the build from compiling the core; empty when it did, or was none."""
+    return _left_by_the_build("INTERPRETED")
+
+
+def _left_by_the_build(name: str) -> str:
+    place = files("cli").joinpath(name)
     return place.read_text().strip() if place.is_file() else ""
 
 
@@ -117,9 +126,11 @@ def command(form: Form) -> None:
         "openssl": ssl.OPENSSL_VERSION,
         "uvloop": _installed("uvloop"),
         "core": core_speed(modules),
+        "reason": why_interpreted(),
     }
     speeds = {name: "compiled" if fast else "interpreted" for name, fast in modules.items()}
-    rows = [*facts.items(), *(("", f"{name}: {speed}") for name, speed in speeds.items())]
+    told = {key: value for key, value in facts.items() if value or key != "reason"}
+    rows = [*told.items(), *(("", f"{name}: {speed}") for name, speed in speeds.items())]
     write(
         form,
         {**facts, "modules": speeds},
