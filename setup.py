@@ -2,7 +2,10 @@
 
 Where there is a C compiler, Python's headers and mypy, the data path's own modules are compiled
 with mypyc: the same files that run interpreted without it. ``PILLION_COMPILE=0`` leaves that out,
-``PILLION_COMPILE=1`` insists on it. Every module keeps its source in the wheel, for tracebacks.
+``PILLION_COMPILE=1`` insists on it. The kernels, which have a reference in Python each, are
+compiled with it by Cython; ``PILLION_SANITIZE=address`` makes them alone, with AddressSanitizer
+and the checks for undefined behavior in them, for tests. Every module keeps its source in the
+wheel, for tracebacks.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.errors import CCompilerError
@@ -57,10 +60,14 @@ CORE: Final = (
     "proxy/telemetry/slot.py",
 )
 """The compiled rooms and modules."""
+KERNELS: Final = "proxy/wire/*.pyx"
+"""What exists in C beside its reference."""
 
 
 WISH: Final = os.environ.get("PILLION_COMPILE", "")
 """1: compile or fail; 0: do not; empty: where it can be done."""
+SANITIZE: Final = os.environ.get("PILLION_SANITIZE", "")
+"""A sanitizer for the kernels; nothing else is compiled then."""
 COMPILED_BY: Final = frozenset({"bdist_wheel", "build", "build_ext", "install"})
 """Commands that leave code behind. Others ask for versions only, or follow the sources."""
 PROBE: Final = "#include <Python.h>\n"
@@ -130,8 +137,9 @@ def _commit() -> str:
 
 def _obstacle() -> str:
     """Return what keeps the core from being compiled here; empty when nothing does."""
-    if find_spec("mypyc") is None:
-        return "mypy is not installed"
+    for module, distribution in (("mypyc", "mypy"), ("Cython", "Cython")):
+        if find_spec(module) is None:
+            return f"{distribution} is not installed"
     compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
     if shutil.which(compiler[0]) is None:
         return f"there is no C compiler ({compiler[0]})"
@@ -164,6 +172,8 @@ def _core() -> list[Any]:
     if obstacle:
         _interpreted(obstacle)
         return []
+    if SANITIZE:
+        return _kernels()
     from mypyc.build import mypycify  # noqa: PLC0415 - not everybody who builds has mypy
 
     modules = sorted(
@@ -174,10 +184,35 @@ def _core() -> list[Any]:
     )
     try:
         # A builder has what it needs to compile, not what the core imports from others at run time.
-        return mypycify(["--ignore-missing-imports", *modules], debug_level="0")
+        return [
+            *mypycify(["--ignore-missing-imports", *modules], debug_level="0"),
+            *_kernels(),
+        ]
     except SystemExit:
         _interpreted("mypyc cannot translate it (its own words are above)")
         return []
+
+
+def _kernels() -> list[Any]:
+    """Return the kernels' extensions."""
+    from Cython.Build import cythonize  # noqa: PLC0415 - as above
+
+    flags = ["-O3", "-g0"]
+    if SANITIZE:
+        flags = ["-O1", "-g", f"-fsanitize={SANITIZE},undefined", "-fno-sanitize-recover=all"]
+    kernels = [
+        Extension(
+            ".".join(path.relative_to(ROOT).with_suffix("").parts),
+            [str(path.relative_to(ROOT))],
+            extra_compile_args=flags,
+            extra_link_args=flags,
+        )
+        for path in sorted(ROOT.glob(KERNELS))
+    ]
+    extensions: list[Any] = cythonize(  # type: ignore[no-untyped-call]
+        kernels, build_dir="build/kernels", quiet=True
+    )
+    return extensions
 
 
 setup(cmdclass={"build_py": BuildWithFacts, "build_ext": BuildCore}, ext_modules=_core())

@@ -1,7 +1,8 @@
 """``pillion version``: what runs here, and at which of its two speeds.
 
 The data path's own modules exist once and run interpreted or compiled (mypyc); which of the two
-is decided by what is installed, module by module, and said here.
+is decided by what is installed, module by module, and said here. A kernel exists in C alone; where
+it is not installed its reference runs.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ CORE_MODULES: Final = (
     "proxy.telemetry.slot",
 )
 """Modules of other rooms that may be compiled."""
+KERNELS: Final = ("proxy.wire.native_hpack",)
+"""Modules that are compiled or not there."""
 
 
 def core_modules() -> dict[str, bool]:
@@ -61,11 +64,11 @@ def core_modules() -> dict[str, bool]:
         spec = find_spec(room)
         places = spec.submodule_search_locations if spec is not None else None
         names += [f"{room}.{each.name}" for each in iter_modules(places or [])]
-    found = {name: find_spec(name) for name in sorted(names)}
+    found = {name: find_spec(name) for name in sorted({*names, *KERNELS})}
     return {
-        name: (spec.origin or "").endswith(tuple(EXTENSION_SUFFIXES))
+        name: spec is not None and (spec.origin or "").endswith(tuple(EXTENSION_SUFFIXES))
         for name, spec in found.items()
-        if spec is not None
+        if spec is not None or name in KERNELS
     }
 
 

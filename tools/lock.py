@@ -23,8 +23,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 COOLDOWN: Final = timedelta(days=7)
 LOCKS: Final[dict[str, tuple[bool, tuple[str, ...]]]] = {
     "runtime": (True, ("build",)),
-    "dev": (True, ("build", "test", "lint", "type", "bench")),
-    "compile": (False, ("build", "type")),
+    "dev": (True, ("build", "compile", "test", "lint", "type", "bench")),
+    "compile": (False, ("build", "compile", "type")),
     "tools": (False, ("tools",)),
 }
 """Lock → (does it hold the project's own dependencies?, which groups)."""

@@ -12,7 +12,9 @@ from typing import Final
 from core.errors import ClientProtocolError
 from proxy.wire.http_message import Form
 
-_NAMED: Final = rb"[A-Za-z0-9\-._~!$&'()*+,;=]*+"
+HOST_PLAIN: Final = rb"[A-Za-z0-9\-._~!$&'()*+,;=]"
+"""A character that a host's name may hold as it is (RFC 3986 §3.2.2)."""
+_NAMED: Final = HOST_PLAIN + rb"*+"
 _HOST: Final = (
     rb"(?:\[[0-9A-Fa-f:.]++\]|" + _NAMED + rb"(?:%[0-9A-Fa-f][0-9A-Fa-f]" + _NAMED + rb")*)"
 )

@@ -58,10 +58,10 @@ from proxy.wire.http2_frame import (
     read_settings,
 )
 from proxy.wire.http2_header import Section
-from proxy.wire.http2_hpack_decoder import HpackDecoder
 from proxy.wire.http2_limit import Http2Limits
 from proxy.wire.http2_stream import ENDED, RESET_BY_PEER, RESET_BY_US
 from proxy.wire.http2_streams import Http2Streams
+from proxy.wire.native import Decoder, new_decoder
 
 _FREE_UPDATES: Final = 4
 """Window updates that a frame of content entitles the peer to, beyond what noise allows."""
@@ -72,7 +72,7 @@ class Http2Connection(Http2Streams):
 
     def __init__(self, limits: Http2Limits, preface: bytes, *, is_server: bool) -> None:
         super().__init__(limits, is_server=is_server)
-        self._decoder: Final = HpackDecoder(limits.header_list, limits.header_list_hard)
+        self._decoder: Final[Decoder] = new_decoder(limits.header_list, limits.header_list_hard)
         self._rest = b""
         self._preface_left = preface
         self._has_settings = False

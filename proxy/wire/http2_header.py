@@ -62,7 +62,7 @@ _BAD_LENGTH: Final = BAD + 10
 
 _TE: Final = 100
 _CONNECTION: Final = 101
-_KINDS: Final = {
+KINDS: Final = {
     b":method": METHOD,
     b":scheme": SCHEME,
     b":authority": AUTHORITY,
@@ -87,7 +87,7 @@ _STATUS: Final = re.compile(rb"[1-9][0-9][0-9]")
 
 def classify(name: bytes, value: bytes) -> int:
     """Return the kind of a field; from BAD on, why the message is malformed."""
-    kind = _KINDS.get(name, PLAIN)
+    kind = KINDS.get(name, PLAIN)
     if kind == PLAIN and _NAME.fullmatch(name) is None:
         return _BAD_PSEUDO if name.startswith(b":") else _BAD_NAME
     if _VALUE.fullmatch(value) is None:

@@ -57,6 +57,9 @@ _SYMBOLS: Final[tuple[tuple[int, bytes], ...]] = (
 _NOTHING: Final = -1
 """A branch without a node: only the end-of-string code lies there, which nobody may send."""
 
+SYMBOL: Final = 1_000
+"""A branch from here on is a symbol, not a node."""
+
 Step = tuple[int, bytes]
 """The state that follows an octet, and what the octet yielded; _NOTHING: the code is broken."""
 
@@ -64,7 +67,7 @@ Step = tuple[int, bytes]
 def _grow() -> tuple[list[int], list[int], frozenset[int]]:
     """Return the tree: each node's branch for 0 and for 1, and the nodes where padding may end.
 
-    A branch is a node's number, or 1000 more than a symbol.
+    A branch is a node's number, or SYMBOL more than a symbol.
     """
     zero = [_NOTHING]
     one = [_NOTHING]
@@ -82,7 +85,7 @@ def _grow() -> tuple[list[int], list[int], frozenset[int]]:
                     zero.append(_NOTHING)
                     one.append(_NOTHING)
                 node = branch[node]
-            (one if code & 1 else zero)[node] = 1000 + symbol
+            (one if code & 1 else zero)[node] = SYMBOL + symbol
             code += 1
     padding = [0]
     while len(padding) < 8:
@@ -90,9 +93,9 @@ def _grow() -> tuple[list[int], list[int], frozenset[int]]:
     return zero, one, frozenset(padding)
 
 
-_ZERO, _ONE, _MAY_END = _grow()
+ZERO, ONE, MAY_END = _grow()
 _BROKEN: Final[Step] = (_NOTHING, b"")
-_ROWS: Final[list[list[Step] | None]] = [None] * len(_ZERO)
+_ROWS: Final[list[list[Step] | None]] = [None] * len(ZERO)
 
 
 def _row_of(state: int) -> list[Step]:
@@ -102,11 +105,11 @@ def _row_of(state: int) -> list[Step]:
         node = state
         out = b""
         for shift in range(7, -1, -1):
-            node = _ONE[node] if (octet >> shift) & 1 else _ZERO[node]
+            node = ONE[node] if (octet >> shift) & 1 else ZERO[node]
             if node == _NOTHING:
                 break
-            if node >= 1000:
-                out += bytes((node - 1000,))
+            if node >= SYMBOL:
+                out += bytes((node - SYMBOL,))
                 node = 0
         row.append(_BROKEN if node == _NOTHING else (node, out))
     _ROWS[state] = row
@@ -131,6 +134,6 @@ def decode_huffman(data: bytes) -> bytes:
         if state == _NOTHING:
             raise ValueError("the end-of-string code")
         out.append(text)
-    if state not in _MAY_END:
+    if state not in MAY_END:
         raise ValueError("bad padding")
     return b"".join(out)

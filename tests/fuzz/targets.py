@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.fuzz import fuzz_http1_request, fuzz_http1_response, fuzz_http2_client, fuzz_http2_server
+from tests.fuzz import (
+    fuzz_hpack,
+    fuzz_http1_request,
+    fuzz_http1_response,
+    fuzz_http2_client,
+    fuzz_http2_server,
+)
 from tests.fuzz.engine import Target
 
 TARGETS: Final[dict[str, Target]] = {
     module.TARGET.name: module.TARGET
-    for module in (fuzz_http1_request, fuzz_http1_response, fuzz_http2_server, fuzz_http2_client)
+    for module in (
+        fuzz_http1_request,
+        fuzz_http1_response,
+        fuzz_http2_server,
+        fuzz_http2_client,
+        fuzz_hpack,
+    )
 }
