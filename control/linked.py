@@ -83,7 +83,7 @@ class LinkedCluster:
             self._resolve(followed.link.gateway_addresses)
         where = str(followed.link.meta.key)
         offered = (Problem(where, 0, "", each) for each in self._offers.problems)
-        kept = (_kept(each, self._source.root) for each in scan.problems)
+        kept = (_kept(each) for each in scan.problems)
         return Known(
             offers=self._offers,
             gateways=self._gateways(followed.link.gateway_addresses),
@@ -177,8 +177,9 @@ def _settings(followed: Followed) -> ConfigMap:
     return ConfigMap(meta=Meta(key=CONFIG_KEY), config=config)
 
 
-def _kept(problem: Problem, root: str) -> Problem:
-    if problem.file != root:
+def _kept(problem: Problem) -> Problem:
+    """Say of a directory, folder or file that cannot be read what that means."""
+    if problem.line or problem.path:
         return problem
     message = f"{problem.message}; what was known of the linked cluster stays in force"
     return Problem(problem.file, problem.line, problem.path, message)

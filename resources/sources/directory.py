@@ -13,6 +13,7 @@ seen once. A file is read again only when its size, times or inode differ. The r
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -33,6 +34,8 @@ MAX_FILES: Final = 10_000
 MAX_FOLDER_DEPTH: Final = 16
 """Folders inside each other."""
 _ENDINGS: Final = (".yaml", ".yml", ".json")
+_NOWHERE: Final = frozenset((errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG))
+"""What says of a link that there is nothing behind it."""
 _FRESH_S: Final = 0.1
 """A file written so shortly before it was read may change once more with all its times equal."""
 
@@ -93,7 +96,7 @@ class _Listing:
     files: dict[str, os.stat_result] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
     broken: dict[str, Problem] = field(default_factory=dict)
-    """Folders that could not be listed, by path."""
+    """Folders that could not be listed, and entries that could not be told, by path."""
     root_problem: str = ""
 
 
@@ -136,10 +139,11 @@ class DirectorySource:
                 yield
             elif known is not None:
                 files[path] = known
-        for folder, problem in listing.broken.items():
-            kept = {path: f for path, f in self._files.items() if path.startswith(folder + "/")}
+        for broken, problem in listing.broken.items():
+            kept = {path: f for path, f in self._files.items() if path.startswith(broken + "/")}
             files.update(kept)
-            files[folder] = _File(None, b"", Manifest(unreadable=problem))
+            known = self._files.get(broken)
+            files[broken] = _anew(known, None, b"", Manifest(unreadable=problem))
         self._files = files
         return self._settle(listing, parsed)
 
@@ -291,7 +295,7 @@ def _list(root: str) -> _Listing:
         folder, depth = waiting.pop(0)
         listing.folders.add(folder)
         for entry in _entries(folder, root, listing):
-            status = _status(entry)
+            status = _status(entry, listing)
             if status is None:
                 continue
             if stat.S_ISDIR(status.st_mode):
@@ -334,12 +338,27 @@ def _place(status: os.stat_result) -> tuple[int, int]:
     return (status.st_dev, status.st_ino)
 
 
-def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """Return what an entry leads to; None when it leads nowhere."""
+def _status(entry: os.DirEntry[str], listing: _Listing) -> os.stat_result | None:
+    """Return what an entry leads to; None when it leads nowhere, or that cannot be told.
+
+    The latter is noted, of what may be a manifest or a folder: what it held before stays.
+    """
     try:
         return entry.stat()
-    except OSError:
+    except OSError as error:
+        if error.errno in _NOWHERE:
+            return None
+        if entry.name.endswith(_ENDINGS) or _may_be_folder(entry):
+            message = f"cannot be read: {error.strerror}"
+            listing.broken[entry.path] = Problem(entry.path, 0, "", message)
         return None
+
+
+def _may_be_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return True
 
 
 def _read_bytes(path: str) -> tuple[bytes, os.stat_result]:

@@ -432,6 +432,46 @@ def test_an_unreadable_file_or_folder_keeps_what_it_held(tmp_path: Path) -> None
         os.seteuid(0)
 
 
+@pytest.mark.needs("root")
+def test_what_cannot_be_told_is_not_taken_for_gone(tmp_path: Path) -> None:
+    """A folder that shows names and nothing of what they are; a link into a closed one."""
+    closed = tmp_path / "closed"
+    write(closed / "b.json", pod("b"))
+    root = tmp_path / "mesh"
+    write(root / "x/a.json", pod("a"))
+    write(root / "x/deep/c.json", pod("c"))
+    (root / "b.json").symlink_to(closed / "b.json")
+    (root / "nowhere.json").symlink_to(root / "nowhere.json")
+    for path in (closed, *tmp_path.parents):
+        if path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o055)
+    tmp_path.chmod(0o755)
+    os.seteuid(2102)
+    try:
+        reader = Reader(root)
+        assert reader.scan().problems == ()
+        os.seteuid(0)
+        (root / "x").chmod(0o744)
+        closed.chmod(0o700)
+        os.seteuid(2102)
+        for _ in range(2):
+            scan = reader.scan()
+            assert set(messages(scan)) == {"cannot be read: Permission denied"}
+            assert [Path(each.file).name for each in scan.problems] == ["b.json", "a.json", "deep"]
+            assert scan.blocks == ()
+            assert reader.names == ["a", "b", "c"]
+        assert {block.namespace for block in Reader(root).scan().blocks} == {None}
+        os.seteuid(0)
+        write(root / "x/a.json", pod("new"))
+        (root / "x").chmod(0o755)
+        closed.chmod(0o755)
+        os.seteuid(2102)
+        assert reader.scan().problems == ()
+        assert reader.names == ["b", "c", "new"]
+    finally:
+        os.seteuid(0)
+
+
 def test_others_run_between_files(tmp_path: Path) -> None:
     """A large directory does not hold up the connections of a sidecar."""
     for number in range(10):
