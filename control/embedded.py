@@ -27,7 +27,7 @@ from discovery.resolve import Viewpoint
 from discovery.service_name import service_host
 from discovery.store import Lookup, Tag
 from multicluster.imports import Imports, import_services, own_of
-from multicluster.model import ExportMode, Gateway
+from multicluster.model import Gateway
 from policy.default import (
     closed_policy,
     egress_policy,
@@ -90,8 +90,8 @@ class EmbeddedControl:
         self._overlay = Overlay()
         self._links = LinkedClusters(clock, self._relink)
         self._imports = Imports()
-        self._behind_gateway: dict[str, str] = {}
-        """Full names of Services → the cluster whose gateway they are behind."""
+        self._behind_gateway: dict[str, tuple[str, ...]] = {}
+        """Full names of Services → the clusters whose gateways they are behind."""
         self._gateways: Watch[tuple[Gateway, ...]] = Watch(())
         self._anchor_files: Watch[tuple[tuple[str, str], ...]] = Watch(())
         self._scanned: tuple[Problem, ...] = ()
@@ -168,8 +168,8 @@ class EmbeddedControl:
 
     def endpoints(self, target: Target) -> Watch[EndpointSet]:
         """Return the live endpoints of a target."""
-        cluster = self._behind_gateway.get(target.host)
-        if cluster is not None and self._links.use(cluster):
+        new = [each for each in self._behind_gateway.get(target.host, ()) if self._links.use(each)]
+        if new:
             self._gateways.publish(self._links.gateways)
         return self._index.endpoints(target, self._clock.monotonic())
 
@@ -251,9 +251,9 @@ class EmbeddedControl:
         self._imports = import_services(own, self._links.clusters)
         domain = own.config.cluster_domain
         self._behind_gateway = {
-            service_host(each.namespace, each.name, domain): each.members[0].rpartition("@")[2]
+            service_host(each.namespace, each.name, domain): each.gateways
             for each in self._imports.services
-            if each.mode is ExportMode.GATEWAY
+            if each.gateways
         }
         new, gone = change.lay(self._imports.objects)
         self._mesh.change(new, gone, viewpoint=self._viewpoint(), touched=touched)

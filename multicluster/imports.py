@@ -127,6 +127,7 @@ class _Draft:
     ports: tuple[ServicePort, ...]
     endpoints: Ports
     members: tuple[str, ...]
+    gateways: tuple[str, ...] = ()
     local: str = ""
     instances: tuple[tuple[str, str], ...] = ()
     """Of a headless one: an instance's name here → the name of its own Service."""
@@ -155,6 +156,8 @@ class _Importer:
                 if offer.federated and offer.is_headless:
                     self._problem(cluster.link, offer, "a headless Service cannot be federated")
                 elif offer.federated:
+                    if cluster.link.federates_by_gateway and not offer.by_gateway:
+                        self._need_gateway(cluster.link, offer)
                     members.setdefault((meta.namespace, meta.name), []).append((cluster, offer))
         self._federate(members)
         return self._finish()
@@ -169,8 +172,7 @@ class _Importer:
             labels |= {REMOTE_DISCOVERY: link.cluster, REMOTE_SERVICE: service.meta.name}
             endpoints = offer.endpoints
         else:
-            if not link.gateway_addresses:
-                self._problem(link, offer, "is exported through a gateway, and the link has none")
+            self._need_gateway(link, offer)
             annotations[GATEWAY_IDENTITY] = str(link.gateway_identity or "")
             endpoints = _behind_gateway(cluster, service, offer.ready)
         if offer.directly and offer.plain:
@@ -220,6 +222,7 @@ class _Importer:
             ports=offer.service.ports,
             endpoints=endpoints,
             members=(f"{meta.name}@{cluster.link.cluster}",),
+            gateways=() if offer.directly else (cluster.link.cluster,),
             instances=instances,
             is_headless=bool(instances),
         )
@@ -279,6 +282,9 @@ class _Importer:
             ports=oldest.ports,
             endpoints=_union(oldest.ports, remote, is_reserve=local is not None),
             members=(*([base] if local else []), *others),
+            gateways=tuple(
+                cluster.link.cluster for cluster, _ in remote if cluster.link.federates_by_gateway
+            ),
             local=base if local else "",
         )
         why_not = self._why_not(draft)
@@ -320,6 +326,7 @@ class _Importer:
                     mode=draft.mode,
                     addresses=ips,
                     members=draft.members,
+                    gateways=draft.gateways,
                 )
             )
         return Imports(
@@ -351,6 +358,10 @@ class _Importer:
             instances=instances,
         )
         return service, mirror
+
+    def _need_gateway(self, link: Link, offer: Offer) -> None:
+        if not link.gateway_addresses:
+            self._problem(link, offer, "is exported through a gateway, and the link has none")
 
     def _problem(self, link: Link, offer: Offer, message: str) -> None:
         key = offer.service.meta.key
@@ -405,8 +416,11 @@ def _union(
     ``is_reserve``: our own cluster has a part, which comes first.
     """
     by_port: dict[int, list[Endpoint]] = {each.port: [] for each in ports}
-    for _, offer in remote:
-        for port, endpoints in offer.endpoints:
+    for cluster, offer in remote:
+        is_direct = not cluster.link.federates_by_gateway
+        for port, endpoints in (
+            offer.endpoints if is_direct else _behind_gateway(cluster, offer.service, offer.ready)
+        ):
             if port in by_port:
                 by_port[port] += (replace(each, is_reserve=is_reserve) for each in endpoints)
     return tuple((port, tuple(found)) for port, found in sorted(by_port.items()))

@@ -36,6 +36,8 @@ class ImportedService:
     """What it is dialled at; empty when headless."""
     members: tuple[str, ...]
     """``service@cluster`` of every part, the own cluster's as ``service``."""
+    gateways: tuple[str, ...] = ()
+    """Clusters whose gateway leads to their part."""
 
 
 @final

@@ -25,7 +25,8 @@ SOURCE: Final = f"{ANNOTATIONS}source"
 TRUST_DOMAIN: Final = f"{ANNOTATIONS}trust-domain"
 ANCHORS: Final = f"{ANNOTATIONS}anchors"
 HEADLESS: Final = f"{ANNOTATIONS}headless"
-_KNOWN: Final = (SOURCE, TRUST_DOMAIN, ANCHORS, HEADLESS)
+FEDERATED_WAY: Final = f"{ANNOTATIONS}federated"
+_KNOWN: Final = (SOURCE, TRUST_DOMAIN, ANCHORS, HEADLESS, FEDERATED_WAY)
 
 EXPORTED: Final = "mirror.linkerd.io/exported"
 FEDERATED: Final = "mirror.linkerd.io/federated"
@@ -81,6 +82,8 @@ class Link:
     """The remote trust domain; empty: ours."""
     anchors: str = ""
     """The file of its roots, beside ours; empty: the one named after its trust domain."""
+    federates_by_gateway: bool = False
+    """Whether members of federated Services are reached through the gateway; else directly."""
     keeps_headless: bool = False
     """Whether a headless Service stays one, its pods by name; else it gets an address."""
 
@@ -130,6 +133,8 @@ def parse_link(meta: Meta, body: Fields) -> Link:
         source=_source(annotations),
         trust_domain=_trust_domain(annotations),
         anchors=_anchors(annotations),
+        federates_by_gateway=annotations.choice(FEDERATED_WAY, ("direct", "gateway"), "direct")
+        == "gateway",
         keeps_headless=annotations.choice(HEADLESS, ("true", "false"), "false") == "true",
     )
 

@@ -23,7 +23,6 @@ from control.linked_offline import OfflineClusters
 from control.offline import OfflineMesh
 from core.clock import SystemClock
 from core.errors import ConfigError, UnreachableError
-from multicluster.model import ExportMode
 from resources.config_map import DEFAULT_CONFIG
 from resources.link import DEFAULT_GATEWAY_PORT
 
@@ -58,6 +57,11 @@ def command() -> None:
 @click.option("--gateway", "gateways", multiple=True, help="An address of its gateway; repeatable.")
 @click.option("--gateway-port", default=DEFAULT_GATEWAY_PORT, show_default=True)
 @click.option("--gateway-identity", default="", help="Whom the gateway has to prove to be.")
+@click.option(
+    "--federated-by-gateway",
+    is_flag=True,
+    help="Reach its part of federated Services through the gateway too.",
+)
 @click.option("--anchors", type=_file, help="The other cluster's roots, as PEM.")
 @click.option("--own-anchors", type=_file, help="Our own roots, as PEM.")
 @click.option("--namespace", default=NAMESPACE, show_default=True, help="Where the Link goes.")
@@ -68,6 +72,7 @@ def link(  # noqa: PLR0913, PLR0917 - one parameter an option
     gateways: tuple[str, ...],
     gateway_port: int,
     gateway_identity: str,
+    federated_by_gateway: bool,  # noqa: FBT001 - click's own
     anchors: Path | None,
     own_anchors: Path | None,
     namespace: str,
@@ -91,6 +96,7 @@ def link(  # noqa: PLR0913, PLR0917 - one parameter an option
             gateways=gateways,
             gateway_port=gateway_port,
             gateway_identity=gateway_identity,
+            federates_by_gateway=federated_by_gateway,
             anchors="" if anchors is None else anchors.name,
         ),
     )
@@ -145,8 +151,7 @@ def gateways(directory: Path | None, admin: str, form: Form) -> None:
     if directory is not None:
         clusters = OfflineClusters(str(directory), SystemClock())
         for each in clusters.imports.services:
-            if each.mode is ExportMode.GATEWAY:
-                services[each.members[0].rpartition("@")[2]] += 1
+            services.update(each.gateways)
     rows = gateways_of(_metrics(admin), services)
     show_gateways(form, rows)
     raise SystemExit(0 if all(each.is_alive for each in rows) else 1)

@@ -18,6 +18,7 @@ from resources.link import (
     DIRECTLY,
     EXPORTED,
     FEDERATED,
+    FEDERATED_WAY,
     MEMBER,
     MULTICLUSTER_GROUP,
     SOURCE,
@@ -42,6 +43,7 @@ class Wanted:
     gateways: Sequence[str] = ()
     gateway_port: int = DEFAULT_GATEWAY_PORT
     gateway_identity: str = ""
+    federates_by_gateway: bool = False
     anchors: str = ""
     """The file's name below ``anchors/``, if it is not the trust domain's."""
 
@@ -62,9 +64,13 @@ def link_manifest(own: OfflineMesh, far: OfflineMesh, wanted: Wanted) -> Json:
         problems.append("a gateway has to prove who it is, and --gateway-identity is not given")
     elif identity and try_identity(identity) is None:
         problems.append(f"{identity[:80]!r} is no identity")
+    if wanted.federates_by_gateway and not wanted.gateways:
+        problems.append("--federated-by-gateway means nothing without --gateway")
     if problems:
         raise ConfigError(problems)
     annotations = {SOURCE: str(wanted.source.absolute())}
+    if wanted.federates_by_gateway:
+        annotations[FEDERATED_WAY] = "gateway"
     if config.trust_domain != own.config.trust_domain:
         annotations[TRUST_DOMAIN] = config.trust_domain
         if wanted.anchors and wanted.anchors != f"{config.trust_domain}.pem":

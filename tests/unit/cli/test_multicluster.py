@@ -194,6 +194,7 @@ def test_a_shared_root_of_two_trust_domains_is_warned_about(place: Path) -> None
         (["--gateway", "192.0.2.1"], "who it is"),
         (["--gateway", "192.0.2.1", "--gateway-identity", "-"], "no identity"),
         (["--cluster-name", "We.st"], "Service's name"),
+        (["--federated-by-gateway"], "without --gateway"),
     ],
 )
 def test_a_link_that_cannot_be(place: Path, more: list[str], said: str) -> None:

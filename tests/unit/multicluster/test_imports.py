@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -383,6 +384,27 @@ def test_federated_with_a_mirror_beside_it() -> None:
         for name in names(imports)
     }
     assert kinds == {"api-federated": {PathKind.DIRECT}, "api-west": {PathKind.GATEWAY}}
+
+
+def test_federated_through_a_gateway() -> None:
+    """Where a Link says so, mixed with direct members; a dead gateway takes its part away."""
+    west = replace(link(), federates_by_gateway=True)
+    south = cluster(link("south"), api(MEMBER), api_pod(7))
+
+    def found(one: Link, *, usable: bool = True) -> list[tuple[str, PathKind, str]]:
+        imports = imported(cluster(one, api(MEMBER), api_pod(), usable=usable), south)
+        assert imports.services[0].gateways == ("west",)
+        ends = mirror_of(imports, "api-federated").of_port(80)
+        paths = [(each.path.cluster, each.path.kind) for each in ends]
+        return [(*path, each.authority_override) for path, each in zip(paths, ends, strict=True)]
+
+    direct = ("south", PathKind.DIRECT, "")
+    through = ("west", PathKind.GATEWAY, "api.shop.svc.west.local:80")
+    assert found(west) == [through, through, direct]
+    assert found(west, usable=False) == [direct]
+    imports = imported(cluster(replace(west, gateway_addresses=()), api(MEMBER), api_pod()))
+    (problem,) = imports.problems
+    assert "the link has none" in problem.message
 
 
 def test_ports_are_the_oldest_members() -> None:

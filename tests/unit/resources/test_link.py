@@ -106,6 +106,9 @@ def test_defaults_and_annotations() -> None:
     assert (link.source, link.trust_domain) == ("/mesh/west", "west.example")
     assert link.anchors == "west-roots.pem"
     assert link.keeps_headless
+    assert not link.federates_by_gateway
+    annotation = {"multicluster.pillion.dev/federated": "gateway"}
+    assert link_of({"targetClusterName": "west"}, annotation).federates_by_gateway
 
 
 @pytest.mark.parametrize("selector", [None, {}, {"matchLabels": {}}, {"matchExpressions": []}])
