@@ -162,6 +162,8 @@ class Rig:
     def __init__(self) -> None:
         self._hosts: list[Host] = []
         self._links = 0
+        self._doors: dict[str, tuple[Host, str]] = {}
+        """Clusters' gateway hosts and their addresses, by the cluster's name."""
 
     def __enter__(self) -> Self:
         return self
@@ -192,18 +194,26 @@ class Rig:
         _ip(other.node, f"route add {one.network} via {ours}")
 
     def join_by_gateway(self, near: Cluster, far: Cluster) -> tuple[Host, str]:
-        """Return a gateway host at ``far``'s door, and the address by which ``near`` reaches it.
+        """Return the gateway host at ``far``'s door, and the address by which it is reached.
 
-        It does not forward: a program on it is the only way across, and it can dial ``far``'s
-        pods only. Nodes hide their pods behind their own address, as a cloud's NAT does.
+        Every cluster that is joined to ``far`` finds the same host at the same address. It does
+        not forward: a program on it is the only way across, and it can dial ``far``'s pods only.
+        Nodes hide their pods behind their own address, as a cloud's NAT does.
         """
+        gateway, address = self._doors.get(far.name) or self._door(far)
+        cable, _, end = self._cable(near.node, gateway)
+        _hide_pods(near.node, cable)
+        _ip(near.node, f"route add {address} via {end}")
+        return gateway, address
+
+    def _door(self, far: Cluster) -> tuple[Host, str]:
+        """Make a cluster's gateway host."""
         gateway = self.host(f"{far.name}/gateway")
-        near_cable, _, address = self._cable(near.node, gateway)
-        far_cable, door, _ = self._cable(far.node, gateway)
-        for node, cable in ((near.node, near_cable), (far.node, far_cable)):
-            masquerade = f"*nat\n-A POSTROUTING -o {cable} -j MASQUERADE\nCOMMIT\n"
-            node.must(["iptables-nft-restore", "-w", "5", "--noflush"], given=masquerade)
-        _ip(gateway, f"route add {far.network} via {door}")
+        address = str(IPv4Address("10.201.0.1") + len(self._doors))
+        cable, end, _ = self._cable(far.node, gateway)
+        _hide_pods(far.node, cable)
+        _ip(gateway, f"addr add {address}/32 dev lo", f"route add {far.network} via {end}")
+        self._doors[far.name] = gateway, address
         return gateway, address
 
     def close(self) -> None:
@@ -231,6 +241,11 @@ class Rig:
 
 def _ip(host: Host, *commands: str) -> None:
     host.must(["ip", "-batch", "-"], given="\n".join(commands) + "\n")
+
+
+def _hide_pods(node: Host, cable: str) -> None:
+    masquerade = f"*nat\n-A POSTROUTING -o {cable} -j MASQUERADE\nCOMMIT\n"
+    node.must(["iptables-nft-restore", "-w", "5", "--noflush"], given=masquerade)
 
 
 def _set_up_router(node: Host) -> None:

@@ -1,28 +1,31 @@
-"""Three clusters in a full mesh: one dies, or is cut off, and the others do not notice.
+"""Three clusters in a full mesh, on a flat network and behind gateways: all sorts of traffic.
 
-``web`` in the east calls ``api``, which the west and the south have, and ``own``, which is its
-neighbour. GETs come at a steady pace whatever becomes of those before (an open loop).
+And one dies, or is cut off, and the others do not notice.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from contextlib import closing
+from itertools import permutations
 
 import pytest
 
-from cli.demo.host import APP_UID, Host
-from cli.demo.mesh import Mesh, Sidecar
-from cli.demo.pods import Pod, Rig
-from cli.demo.runtime import Runtime, find_runtime
-from redirect.options import PROXY_UID
-from tests.support.clusters import MEMBER, identity, link_of, mesh_of
+from tests.netns.polyglot import BIG, GREETING, PORTS
+from tests.netns.three_clusters import (
+    ADDRESSES,
+    FEDERATED,
+    HAS_GATEWAYS,
+    IS_FLAT,
+    NETWORKS,
+    OWN,
+    Scene,
+    end_of,
+    three_clusters,
+)
+from tests.support.clusters import bytes_carried, identity
 from tests.support.processes import wait_until
 from tests.support.sockets import connect_in
 
@@ -31,140 +34,170 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
-PORT = 8080
-SCRIPT = Path(__file__).parents[1] / "support" / "open_loop.py"
-API = "10.97.0.20"
-FEDERATED = "10.97.0.30"
-OWN = "10.97.0.40"
-RATE = 500
-COUNT = 20_000
+RATES = {IS_FLAT: 500, HAS_GATEWAYS: 250}
+"""GETs a second: what two busy processors carry of each."""
+COUNTS = {IS_FLAT: 20_000, HAS_GATEWAYS: 5_000}
+CUTS_S = (0.4,) * 9 + (4.0,)
 
 
-@dataclass
-class Scene:
-    """Three clusters, their sidecars and apps by pod, and the eastern node."""
+@pytest.fixture(scope="module", params=[IS_FLAT, HAS_GATEWAYS])
+def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """All three."""
+    with three_clusters(request.param) as made:
+        yield made
 
-    meshes: dict[str, Mesh]
-    sidecars: dict[str, Sidecar]
-    apps: dict[str, subprocess.Popen[bytes]]
-    node: Host
-    runtime: Runtime
 
-    @property
-    def web(self) -> Host:
-        """The client's host."""
-        return self.meshes["east"].pods["web-0"].host
-
-    def load(self, address: str, count: int = COUNT) -> subprocess.Popen[bytes]:
-        """Begin to ask from the east."""
-        script = [sys.executable, str(SCRIPT), address, "80", str(RATE), str(count)]
-        return self.web.spawn(script, output=subprocess.PIPE)
-
-    def start_app(self, cluster: str, pod: Pod) -> None:
-        """Start the HTTP server of a pod, which says where it is."""
-        words = ["-m", "cli.demo.web", "0.0.0.0", str(PORT), cluster]
-        self.apps[cluster] = pod.host.spawn(
-            [self.runtime.interpreter, *words], uid=APP_UID, env=self.runtime.environment
+def ask(scene: Scene, protocol: str) -> dict[str, str]:
+    """Call the west's server as it is called; return the fields that it was sent, if any."""
+    address, port = ADDRESSES["west"], PORTS[protocol]
+    url = f"http://{address}:{port}/seen"
+    curl = ("curl", "-sS", "-m", "15")
+    if protocol == "HTTP/1":
+        seen = json.loads(scene.run("east", *curl, url))
+        assert seen["version"] == "1.1"
+        content = scene.run("east", *curl, f"http://{address}:{port}/bytes/{BIG}")
+        assert len(content) == BIG
+        return dict(seen["fields"])
+    if protocol == "HTTP/2":
+        fields: dict[str, str] = json.loads(
+            scene.run("east", *curl, "--http2-prior-knowledge", "-d", "x" * 99_999, url)
         )
+        assert (fields[":method"], fields["length"]) == ("POST", "99999")
+        return fields
+    if protocol in {"gRPC", "WebSocket"}:
+        program = ("-m", "tests.netns.polyglot", "ask", protocol, address, str(port))
+        asked: dict[str, str] = json.loads(scene.run("east", *scene.python, *program))
+        return asked
+    data = bytes(range(256)) * 1_000
+    with closing(connect_in(scene.pod("east").host, address, port, wait_s=15)) as near:
+        if protocol == "greeting":
+            assert near.recv(64) == GREETING
+        near.sendall(data)
+        heard = b""
+        while len(heard) < len(data) and (part := near.recv(65_536)):
+            heard += part
+        assert heard == data
+    return {}
 
-        def listens() -> bool:
-            try:
-                connect_in(pod.host, "127.0.0.1", PORT).close()
-            except ConnectionError:
-                return False
-            return True
 
-        wait_until(listens, seconds=15, what="the app listens")
+@pytest.mark.parametrize("protocol", PORTS)
+def test_every_protocol(scene: Scene, protocol: str) -> None:
+    """Whoever is called knows the caller itself, or the gateway, which names the caller."""
+    door = scene.gateway("west")
+    before = bytes_carried(door)
+    fields = ask(scene, protocol)
+    web, gateway = identity("web", "east"), identity("gateway", "west")
+    client = web if scene.path == "direct" else gateway
+    far = f"{scene.meshes['west'].pods['api-0'].ip}:{PORTS[protocol]}"
+    seen = scene.sidecars["west/api-0"].find(
+        10, event="connection", direction="inbound", target=far, client_identity=client
+    )
+    assert seen is not None
+    assert seen["tls"] == "mesh"
+    carried = bytes_carried(door) - before
+    if protocol not in {"bytes", "greeting"}:
+        assert fields["l5d-client-id"] == client
+    if scene.path == "direct":
+        assert carried == 0
+        assert "forwarded" not in fields
+        assert not [each for each in door.events() if each.get("direction") == "gateway"]
+        assert scene.packets_to_gateway("west") == 0
+        return
+    assert carried > 100
+    target = f"api.shop.svc.cluster.local:{PORTS[protocol]}"
+    passed = door.find(10, event="connection", direction="gateway", target=target)
+    assert passed is not None
+    assert passed["client_identity"] == web
+    if fields:
+        assert f"by={gateway};for={web};" in fields["forwarded"]
 
 
-def end_of(load: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """Return what came of a load."""
-    said, _ = load.communicate(timeout=180)
-    found: dict[str, Any] = json.loads(said)
-    return found
-
-
-@pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
-    """All three, each linked to both others."""
-    names = {"east": "10.11.0.0/24", "west": "10.12.0.0/24", "south": "10.13.0.0/24"}
-    with tempfile.TemporaryDirectory(prefix="pillion-test-", dir="/tmp") as name, Rig() as rig:
-        place = Path(name)
-        place.chmod(0o755)
-        runtime = find_runtime(PROXY_UID, place)
-        clusters = {each: rig.cluster(each, pods) for each, pods in names.items()}
-        for one, other in (("east", "west"), ("east", "south"), ("west", "south")):
-            rig.join_flat(clusters[one], clusters[other])
-        meshes = {each: mesh_of(rig, cluster, runtime, place) for each, cluster in clusters.items()}
-        meshes["east"].workload("web-0", "web")
-        meshes["east"].workload("own-0", "own")
-        meshes["east"].service("own", "own", [OWN], {80: PORT})
-        # Written down for its address alone: clients of this test have no DNS.
-        meshes["east"].service("api-federated", "", [FEDERATED], {80: PORT})
-        for each in ("west", "south"):
-            meshes[each].workload("api-0", "api")
-            meshes[each].service("api", "api", [API], {80: PORT}, MEMBER)
-        for mesh in meshes.values():
-            for far in meshes.values():
-                if far is not mesh:
-                    link_of(mesh, far)
-        sidecars: dict[str, Sidecar] = {}
-        for mesh in meshes.values():
-            mesh.start_issuer()
-            mesh.write()
-        scene = Scene(meshes, sidecars, {}, clusters["east"].node, runtime)
-        pods = (("east", "own-0"), ("west", "api-0"), ("south", "api-0"), ("east", "web-0"))
-        for cluster, pod in pods:
-            if pod != "web-0":
-                scene.start_app(cluster, meshes[cluster].pods[pod])
-            meshes[cluster].capture(pod)
-            sidecars[f"{cluster}/{pod}"] = meshes[cluster].start_sidecar(pod)
-        for sidecar in sidecars.values():
-            sidecar.await_ready()
-        yield scene
+def test_every_cluster_calls_every_other(scene: Scene) -> None:
+    """By mutual TLS, each known by its own name or by the gateway's."""
+    for near, far in permutations(NETWORKS, 2):
+        url = f"http://{ADDRESSES[far]}/"
+        assert scene.run(near, "curl", "-sS", "-m", "15", url) == f"{far}\n"
+        caller = identity("web" if near == "east" else "api", near)
+        client = caller if scene.path == "direct" else identity("gateway", far)
+        seen = scene.sidecars[f"{far}/{scene.server(far)}"].find(
+            10, event="connection", direction="inbound", client_identity=client
+        )
+        assert seen is not None
+        assert seen["tls"] == "mesh"
+        if scene.path == "gateway":
+            passed = scene.gateway(far).find(
+                10, event="connection", direction="gateway", client_identity=caller
+            )
+            assert passed is not None
 
 
 def test_a_cluster_dies(scene: Scene) -> None:
-    """Everything in the west is killed: no GET fails, near or federated, and it comes back."""
-    near, federated = scene.load(OWN), scene.load(FEDERATED)
-    west = scene.meshes["west"]
-    with pytest.raises(subprocess.TimeoutExpired):
-        federated.wait(COUNT / RATE / 4)
-    scene.sidecars["west/api-0"].program.kill()
-    scene.apps["west"].kill()
-    with pytest.raises(subprocess.TimeoutExpired):
-        federated.wait(COUNT / RATE / 4)
-    scene.start_app("west", west.pods["api-0"])
-    scene.sidecars["west/api-0"] = west.start_sidecar("api-0")
+    """Everything in the west is killed: no GET of others fails, and it comes back.
+
+    Not of neighbours, not between the two clusters that are left, and not of what all three have.
+    """
+    rate, count = RATES[scene.network], COUNTS[scene.network]
+    near, federated = scene.load(OWN, count, rate), scene.load(FEDERATED, count, rate)
+    across = scene.load(ADDRESSES["east"], count // 10, rate / 10, source="south")
+    pause(federated, count / rate / 4)
+    pods = scene.kill("west")
+    pause(federated, count / rate / 4)
+    scene.start_server("west")
+    for pod in pods:
+        scene.start("west", pod)
     told = end_of(federated)
-    assert told["outcomes"] == {"200": COUNT}, told
+    assert told["outcomes"] == {"200": count}, told
     assert set(told["answers"]) == {"west", "south"}
-    assert end_of(near)["outcomes"] == {"200": COUNT}
-    scene.sidecars["west/api-0"].await_ready()
-    # It serves again, and knows who calls.
-    again = end_of(scene.load(FEDERATED, 2 * RATE))
-    assert set(again["answers"]) == {"west", "south"}, again
-    seen = scene.sidecars["west/api-0"].find(10, event="connection", direction="inbound")
+    assert end_of(near)["outcomes"] == {"200": count}
+    assert end_of(across)["outcomes"] == {"200": count // 10}
+    for pod in pods:
+        scene.sidecars[f"west/{pod}"].await_ready()
+    wait_until(lambda: serves_again(scene), seconds=60, what="the west serves again")
+    # It knows who calls.
+    client = identity("web", "east") if scene.path == "direct" else identity("gateway", "west")
+    seen = scene.sidecars["west/api-0"].find(
+        10, event="connection", direction="inbound", client_identity=client
+    )
     assert seen is not None
-    assert seen["client_identity"] == identity("web", "east")
+
+
+def pause(load: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait while a load goes on."""
+    with pytest.raises(subprocess.TimeoutExpired):
+        load.wait(seconds)
+
+
+def serves_again(scene: Scene) -> bool:
+    """Whether both the west and the south answer."""
+    rate = RATES[scene.network]
+    return set(end_of(scene.load(FEDERATED, rate, rate))["answers"]) == {"west", "south"}
 
 
 def test_a_cluster_is_cut_off(scene: Scene) -> None:
-    """The cable to the west swallows all packets, then does not: what can be asked again, is."""
-    count = COUNT // 2
-    near, federated = scene.load(OWN, count), scene.load(FEDERATED, count)
-    with pytest.raises(subprocess.TimeoutExpired):
-        federated.wait(count / RATE / 4)
-    drop = ["iptables-nft", "-w", "5", "{}", "FORWARD", "-s", "10.12.0.0/24", "-j", "DROP"]
-    scene.node.must([each.format("-I") for each in drop])
-    with pytest.raises(subprocess.TimeoutExpired):
-        federated.wait(count / RATE / 4)
-    scene.node.must([each.format("-D") for each in drop])
+    """Ten times the way to the west swallows all packets, then does not: no GET fails."""
+    rate = RATES[scene.network]
+    count = int((sum(CUTS_S) + 0.6 * len(CUTS_S)) * rate)
+    near, federated = scene.load(OWN, count, rate), scene.load(FEDERATED, count, rate)
+    for seconds in CUTS_S:
+        pause(federated, 0.5)
+        swallow(scene, "-I")
+        pause(federated, seconds)
+        swallow(scene, "-D")
     told = end_of(federated)
     assert told["outcomes"] == {"200": count}, told
     assert end_of(near)["outcomes"] == {"200": count}
+    wait_until(lambda: serves_again(scene), seconds=90, what="the west serves again")
+    # As before: each by its own name too, and the way as it was.
+    for far in ("west", "south"):
+        url = f"http://{ADDRESSES[far]}/"
+        assert scene.run("east", "curl", "-sS", "-m", "15", url) == f"{far}\n"
+    last = scene.sidecars["east/web-0"].find(10, event="connection", direction="outbound")
+    assert last is not None
 
-    def is_back() -> bool:
-        return set(end_of(scene.load(FEDERATED, RATE))["answers"]) == {"west", "south"}
 
-    wait_until(is_back, seconds=90, what="the west serves again")
+def swallow(scene: Scene, verb: str) -> None:
+    """Begin (``-I``) or end (``-D``) to lose what comes from the west, at the east's node."""
+    for source in (NETWORKS["west"], scene.meshes["west"].pods["gateway-0"].ip):
+        scene.nodes["east"].must(
+            ["iptables-nft", "-w", "5", verb, "FORWARD", "-s", source, "-j", "DROP"]
+        )

@@ -6,9 +6,12 @@ Each cluster has an issuer and roots of its own; nothing between them but a Link
 from __future__ import annotations
 
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +20,10 @@ import pytest
 from cli.demo.host import Host
 from cli.demo.mesh import Mesh, Sidecar
 from cli.demo.pods import Pod, Rig
-from cli.demo.runtime import find_runtime
+from cli.demo.runtime import Runtime, find_runtime
 from redirect.options import PROXY_UID
 from tests.netns.talk import ask, closed, echo, served
+from tests.netns.three_clusters import OPEN_LOOP, WEB_PORT, end_of, start_server
 from tests.support.clusters import (
     BY_GATEWAY,
     DIRECT,
@@ -33,6 +37,7 @@ from tests.support.clusters import (
     mesh_of,
 )
 from tests.support.processes import wait_until
+from tests.support.sockets import connect_in
 
 pytestmark = [
     pytest.mark.needs("root", "iptables-nft", "ip", "setpriv", "nsenter", "curl"),
@@ -55,6 +60,7 @@ class Scene:
     east: Mesh
     west: Mesh
     sidecars: dict[str, Sidecar]
+    runtime: Runtime
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +76,13 @@ def scene() -> Iterator[Scene]:
         for pod, account in (("web-0", "web"), ("cron-0", "cron"), ("api-0", "api")):
             east.workload(pod, account)
         west.workload("api-0", "api")
+        start_server(runtime, west.pods["api-0"], "west")
         door = west.workload("gateway-0", GATEWAY_ACCOUNT)
         for mesh, address in ((east, API_EAST), (west, API_EAST)):
             labels = {**DIRECT, **MEMBER}
-            mesh.service("api", "api", [address], {PORT: PORT}, labels)
+            mesh.service("api", "api", [address], {PORT: PORT, 80: WEB_PORT}, labels)
         # Written down for their addresses alone: clients of this test have no DNS.
-        east.service("api-west", "", [API_WEST], {PORT: PORT})
+        east.service("api-west", "", [API_WEST], {PORT: PORT, 80: WEB_PORT})
         east.service("api-federated", "", [FEDERATED], {PORT: PORT})
         link_of(east, west, door.ip)
         callers = [identity("web", "east"), identity(GATEWAY_ACCOUNT, "west")]
@@ -91,7 +98,7 @@ def scene() -> Iterator[Scene]:
                 sidecars[f"{mesh.cluster.name}/{pod}"] = mesh.start_sidecar(pod)
         for sidecar in sidecars.values():
             sidecar.await_ready()
-        yield Scene(clusters[0].node, east, west, sidecars)
+        yield Scene(clusters[0].node, east, west, sidecars, runtime)
 
 
 def test_the_far_sidecar_knows_the_caller(scene: Scene) -> None:
@@ -135,7 +142,10 @@ def test_no_byte_passes_the_gateway(scene: Scene) -> None:
 
 
 def test_the_other_label_changes_the_way_and_drops_nothing(scene: Scene) -> None:
-    """To the gateway and back while calls go on, none of which fails."""
+    """To the gateway and back while connections and requests go on, none of which fails."""
+    count, rate = 750, 150
+    script = [sys.executable, str(OPEN_LOOP), API_WEST, "80", str(rate), str(count)]
+    load = scene.east.pods["web-0"].host.spawn(script, output=subprocess.PIPE)
     web, gateway = scene.sidecars["east/web-0"], scene.sidecars["west/gateway-0"]
 
     def call_until(path: str) -> None:
@@ -145,7 +155,7 @@ def test_the_other_label_changes_the_way_and_drops_nothing(scene: Scene) -> None
             said = ask(scene.east.pods["web-0"], API_WEST, PORT, str(calls).encode())
             assert said == b"heard %d" % calls
             calls += 1
-            last = web.find(0, event="connection", direction="outbound")
+            last = web.find(0, event="connection", path=("direct", "gateway"))
             if last is not None and last["path"] == path and calls > 10:
                 return
         pytest.fail(f"no call went by {path}")
@@ -155,6 +165,10 @@ def test_the_other_label_changes_the_way_and_drops_nothing(scene: Scene) -> None
             scene.west.label("api", **labels, **MEMBER)
             scene.west.write()
             call_until(path)
+        assert load.poll() is None
+        told = end_of(load)
+        assert told["outcomes"] == {"200": count}, told
+        assert gateway.find(0, event="connection", target="api.shop.svc.cluster.local:80")
         before = bytes_carried(gateway)
         assert before > 0
         for _ in range(10):
@@ -179,27 +193,98 @@ def test_federated_is_near_while_near_is_there(scene: Scene) -> None:
         assert ask(web, FEDERATED, PORT, b"") == b"near"
 
 
-def test_the_remote_directory_may_vanish(scene: Scene) -> None:
-    """Traffic goes on with what is known, the log says so, and we stay ready."""
-    gone = scene.west.directory.with_name("gone")
-    shutil.copytree(scene.west.directory, gone)
+def remove(folder: Path) -> None:
+    """Take a directory away with all that is in it, at one stroke."""
+    folder.rename(folder.with_name("gone"))
+
+
+def corrupt(folder: Path) -> None:
+    """Fill every file with what is no manifest."""
+    for each in folder.iterdir():
+        each.write_bytes(b"\0\xff: [")
+
+
+def close_folder(folder: Path) -> None:
+    """Let nobody but root in."""
+    folder.chmod(0o700)
+
+
+def close_contents(folder: Path) -> None:
+    """Let others see names, and nothing of what is behind them."""
+    folder.chmod(0o744)
+
+
+def close_files(folder: Path) -> None:
+    """Let nobody but root read what is in it."""
+    for each in folder.iterdir():
+        each.chmod(0o600)
+
+
+def fail_to_read(folder: Path) -> None:
+    """Let what matters most fail as on a disk that breaks: nobody's memory begins at 0, EIO."""
+    draft = folder / ".draft"
+    draft.symlink_to("/proc/self/mem")
+    draft.rename(folder / "services.yaml")
+
+
+@pytest.mark.parametrize(
+    "harm", [remove, corrupt, close_folder, close_contents, close_files, fail_to_read]
+)
+def test_the_remote_directory_breaks(scene: Scene, harm: Callable[[Path], None]) -> None:
+    """Traffic goes on with what is known, log and ``check`` say so, and we stay ready."""
+    folder = scene.west.directory
+    whole = folder.with_name("whole")
+    shutil.copytree(folder, whole)
     sidecar = scene.sidecars["east/web-0"]
     before = len(sidecar.events())
-    for each in scene.west.directory.iterdir():
-        each.unlink()
-    scene.west.directory.rmdir()
 
     def reported() -> bool:
         events = sidecar.events()[before:]
-        return any("stays in force" in str(each.get("problems")) for each in events)
+        return any(str(folder) in str(each.get("problems")) for each in events)
 
     try:
+        harm(folder)
         wait_until(reported, seconds=30, what="the loss is reported")
+        if harm is not corrupt:
+            assert "stays in force" in str(sidecar.events()[before:])
         with served(scene.west.pods["api-0"], PORT, echo):
             assert ask(scene.east.pods["web-0"], API_WEST, PORT, b"me") == b"you said: me"
         sidecar.await_ready()
+        words = ("multicluster", "check", "--mesh", str(scene.east.directory))
+        checked = sidecar.pod.host.run(
+            scene.runtime.pillion(*words), uid=PROXY_UID, env=scene.runtime.environment
+        )
+        assert checked.returncode == 1
+        assert str(folder) in checked.stdout
     finally:
-        gone.rename(scene.west.directory)
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder.with_name("gone"), ignore_errors=True)
+        whole.rename(folder)
+    last = next(each for each in reversed(sidecar.events()) if "problems" in each)
+
+    def is_over() -> bool:
+        events = [each for each in sidecar.events() if "problems" in each]
+        return events[-1] is not last and str(folder) not in str(events[-1]["problems"])
+
+    wait_until(is_over, seconds=30, what="it is whole again")
+
+
+def test_an_export_that_is_taken_back(scene: Scene) -> None:
+    """Nothing new comes through; what is open is between the two pods, and ends by itself."""
+    web = scene.east.pods["web-0"]
+    with answering(scene.west.pods["api-0"], PORT, b"heard "):
+        with connect_in(web.host, API_WEST, PORT, wait_s=30) as near:
+            near.sendall(b"before")
+            wait_until(lambda: said(web, API_WEST) == b"heard far", seconds=20, what="it is there")
+            scene.west.label("api")
+            scene.west.write()
+            wait_until(lambda: not said(web, API_WEST), seconds=20, what="it is gone")
+            near.sendall(b" and after")
+            near.shutdown(socket.SHUT_WR)
+            assert near.recv(64) == b"heard before and after"
+        scene.west.label("api", **DIRECT, **MEMBER)
+        scene.west.write()
+        wait_until(lambda: said(web, API_WEST) == b"heard far", seconds=20, what="it is back")
 
 
 def test_partition_and_heal(scene: Scene) -> None:

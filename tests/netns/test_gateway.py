@@ -6,25 +6,34 @@ and roots of its own.
 
 from __future__ import annotations
 
+import json
+import socket
 import ssl
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
 
 from cli.demo.host import Host
 from cli.demo.mesh import Mesh, Sidecar
 from cli.demo.pods import Pod, Rig
 from cli.demo.runtime import find_runtime
-from proxy.wire.transport_header import ALPN, TransportHeader, encode_header
+from proxy.wire.transport_header import ALPN, SessionProtocol, TransportHeader, encode_header
 from redirect.options import PROXY_UID
+from tests.netns.polyglot import PORTS
 from tests.netns.talk import ask, closed, echo, served
+from tests.netns.three_clusters import await_polyglot, start_polyglot
 from tests.support.clusters import BY_GATEWAY, admit, bytes_carried, identity, link_of, mesh_of
 from tests.support.processes import wait_until
-from tests.support.sockets import connect_in
+from tests.support.sockets import connect_in, listener_in
 
 pytestmark = [
     pytest.mark.needs("root", "iptables-nft", "ip", "setpriv", "nsenter", "curl"),
@@ -36,6 +45,11 @@ API = "10.97.0.20"
 PRIVATE = "10.97.0.21"
 API_WEST = "10.97.0.30"
 GATEWAY = identity("gateway", "west")
+HTTP1, HTTP2 = PORTS["HTTP/1"], PORTS["HTTP/2"]
+HIDDEN_PORT = 9099
+"""What ``private`` leads to."""
+HIDDEN = "private.shop.svc.cluster.local"
+NAME = "api.shop.svc.cluster.local"
 
 
 @dataclass(frozen=True)
@@ -86,10 +100,11 @@ def scene() -> Iterator[Scene]:
             annotations={"config.linkerd.io/default-inbound-policy": "all-authenticated"},
             pod=Pod(host, (address,)),
         )
-        west.service("api", "api", [API], {PORT: PORT}, BY_GATEWAY)
-        west.service("private", "api", [PRIVATE], {PORT: PORT})
+        ports = {port: port for port in (PORT, *PORTS.values())}
+        west.service("api", "api", [API], ports, BY_GATEWAY)
+        west.service("private", "api", [PRIVATE], {80: HIDDEN_PORT, PORT: HIDDEN_PORT})
         # Written down for their addresses alone: clients of this test have no DNS.
-        east.service("api-west", "", [API_WEST], {PORT: PORT})
+        east.service("api-west", "", [API_WEST], ports)
         link_of(east, west, address)
         west.trust(east)
         # Only what comes through the gateway is let in, and only one account through that.
@@ -98,6 +113,7 @@ def scene() -> Iterator[Scene]:
         for mesh in (east, west):
             mesh.start_issuer()
             mesh.write()
+        start_polyglot(west.pods["api-0"])
         sidecars = {"west/gateway-0": west.start_gateway("gateway-0")}
         for mesh, pods in ((east, ("web-0", "cron-0")), (west, ("api-0",))):
             for pod in pods:
@@ -105,6 +121,7 @@ def scene() -> Iterator[Scene]:
                 sidecars[f"{mesh.cluster.name}/{pod}"] = mesh.start_sidecar(pod)
         for sidecar in sidecars.values():
             sidecar.await_ready()
+        await_polyglot(west.pods["api-0"])
         yield Scene(east, west, clusters[0].node, address, sidecars, place)
 
 
@@ -160,6 +177,187 @@ def test_what_is_not_exported_is_not_reached(scene: Scene, header: TransportHead
                 assert near.recv(64) == b""
         # The one connection that the app serves is one that may come.
         assert ask(scene.web, API_WEST, PORT, b"me") == b"you said: me"
+
+
+@contextmanager
+def hidden(scene: Scene) -> Iterator[list[bytes]]:
+    """Serve what is not exported; what comes to it is kept, and is the test's failure."""
+    heard: list[bytes] = []
+
+    def run(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.settimeout(5)
+                    heard.append(connection.recv(4096))
+                    connection.sendall(b"HTTP/1.1 299 Hidden\r\ncontent-length: 0\r\n\r\n")
+
+    with listener_in(scene.api.host, "::", HIDDEN_PORT) as listener:
+        listener.settimeout(None)
+        thread = threading.Thread(target=run, args=(listener,))
+        thread.start()
+        try:
+            yield heard
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+
+
+TRICKS = {
+    "host": f"GET /seen HTTP/1.1\r\nHost: {HIDDEN}\r\n",
+    "host and port": f"GET /seen HTTP/1.1\r\nHost: {HIDDEN}:{PORT}\r\n",
+    "short host": "GET /seen HTTP/1.1\r\nHost: private\r\n",
+    "host is an address": f"GET /seen HTTP/1.1\r\nHost: {PRIVATE}\r\n",
+    "two hosts": f"GET /seen HTTP/1.1\r\nHost: api\r\nHost: {HIDDEN}\r\n",
+    "no host": f"GET /seen HTTP/1.0\r\nl5d-dst-canonical: {HIDDEN}:80\r\n",
+    "absolute form": f"GET http://{HIDDEN}/seen HTTP/1.1\r\nHost: api\r\n",
+    "absolute form and port": f"GET http://{HIDDEN}:{PORT}/seen HTTP/1.1\r\nHost: {HIDDEN}\r\n",
+    "override": f"GET /seen HTTP/1.1\r\nHost: api\r\nl5d-dst-override: {HIDDEN}:{PORT}\r\n",
+    "canonical": f"GET /seen HTTP/1.1\r\nHost: api\r\nl5d-dst-canonical: {HIDDEN}:{PORT}\r\n",
+    "x-forwarded-host": f"GET /seen HTTP/1.1\r\nHost: api\r\nX-Forwarded-Host: {HIDDEN}\r\n",
+    "x-original-host": f"GET /seen HTTP/1.1\r\nHost: api\r\nX-Original-Host: {HIDDEN}\r\n",
+    "forwarded": f"GET /seen HTTP/1.1\r\nHost: api\r\nForwarded: host={HIDDEN};proto=http\r\n",
+    "original proto": f"GET /seen HTTP/1.1\r\nHost: {HIDDEN}\r\nl5d-orig-proto: HTTP/1.1\r\n",
+    "connect": f"CONNECT {HIDDEN}:{PORT} HTTP/1.1\r\nHost: {HIDDEN}:{PORT}\r\n",
+    "connect by address": f"CONNECT 10.12.0.11:{HIDDEN_PORT} HTTP/1.1\r\nHost: api\r\n",
+}
+"""Heads that name what is not exported, in every place where somebody may look for a name."""
+
+
+def first_line(near: socket.socket) -> bytes:
+    """Return what is answered until its head is there, or nothing."""
+    heard = b""
+    with suppress(OSError):
+        while b"\r\n\r\n" not in heard and (part := near.recv(65_536)):
+            heard += part
+    return heard.partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_no_head_leads_elsewhere(scene: Scene, trick: str) -> None:
+    """From an app, and from somebody with a good identity who writes to the gateway himself."""
+    head = f"{TRICKS[trick]}\r\n".encode()
+    wanted = {b"200", b"400", b"404", b"405", b"501"}
+    with hidden(scene) as heard:
+        with connect_in(scene.web.host, API_WEST, HTTP1) as near:
+            near.sendall(head)
+            assert first_line(near)[9:12] in wanted
+        with let_in(scene, TransportHeader(HTTP1, NAME, SessionProtocol.HTTP1)) as near:
+            near.sendall(head)
+            assert first_line(near)[9:12] in wanted
+    assert heard == []
+
+
+def test_no_authority_leads_elsewhere(scene: Scene) -> None:
+    """In HTTP/2 too, whatever it says beside; the app is told its own name."""
+    fields = [
+        [(":authority", f"{HIDDEN}:{PORT}")],
+        [(":authority", HIDDEN), ("host", HIDDEN)],
+        [(":authority", "api"), ("l5d-dst-override", f"{HIDDEN}:{PORT}")],
+        [(":authority", "api"), ("x-forwarded-host", HIDDEN), ("forwarded", f"host={HIDDEN}")],
+        [(":authority", "api"), ("l5d-orig-proto", "HTTP/1.1; absolute-form")],
+    ]
+    with hidden(scene) as heard:
+        for port in (HTTP1, HTTP2):
+            for each in fields:
+                with let_in(scene, TransportHeader(port, NAME, SessionProtocol.HTTP2)) as near:
+                    status, content = ask_http2(near, [(":path", "/seen"), *each])
+                assert status in {"200", "400", "502"}, content
+                if status == "200" and port == HTTP2:
+                    assert json.loads(content)[":authority"] == f"{NAME}:{port}"
+        for path in ([], [(":protocol", "websocket"), (":scheme", "http"), (":path", "/")]):
+            with let_in(scene, TransportHeader(HTTP2, NAME, SessionProtocol.HTTP2)) as near:
+                connect = [(":method", "CONNECT"), (":authority", f"{HIDDEN}:{PORT}"), *path]
+                status, _ = ask_http2(near, connect)
+            assert not status.startswith("2") or not heard
+    assert heard == []
+
+
+@contextmanager
+def let_in(scene: Scene, header: TransportHeader) -> Iterator[ssl.SSLSocket]:
+    """Connect to the gateway as the eastern ``web``, without its sidecar."""
+    with (
+        connect_in(scene.node, scene.address, 4143) as raw,
+        peer_context(scene).wrap_socket(raw, server_hostname=GATEWAY) as near,
+    ):
+        near.sendall(encode_header(header))
+        yield near
+
+
+def ask_http2(near: socket.socket, fields: list[tuple[str, str]]) -> tuple[str, bytes]:
+    """Make one request; return its status, or how it was reset, and its content."""
+    settings = H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
+    talk = H2Connection(settings)
+    talk.initiate_connection()
+    names = {name for name, _ in fields}
+    rest = [(":method", "GET"), (":scheme", "http")]
+    missing = [each for each in rest if each[0] not in names and ":method" not in names]
+    talk.send_headers(1, [*missing, *fields], end_stream=True)
+    status, content = "", b""
+    while True:
+        near.sendall(talk.data_to_send())
+        try:
+            data = near.recv(65_536)
+        except OSError:
+            return status, content
+        if not data:
+            return status, content
+        for event in talk.receive_data(data):
+            if isinstance(event, ResponseReceived):
+                status = bytes(dict(event.headers or ())[b":status"]).decode()
+            elif isinstance(event, DataReceived):
+                content += event.data or b""
+            elif isinstance(event, StreamReset):
+                return ErrorCodes(event.error_code or 0).name, content
+            elif isinstance(event, StreamEnded):
+                return status, content
+
+
+def test_an_export_that_is_taken_back(scene: Scene) -> None:
+    """What is open is cut, the next request refused, the Service gone; and it comes back."""
+    opaque = PORTS["bytes"]
+    get = b"GET /seen HTTP/1.1\r\nHost: api-west\r\n\r\n"
+    with (
+        closing(connect_in(scene.web.host, API_WEST, opaque)) as open_bytes,
+        closing(connect_in(scene.web.host, API_WEST, HTTP1)) as open_http,
+    ):
+        open_bytes.sendall(b"ping")
+        assert open_bytes.recv(4) == b"ping"
+        open_http.sendall(get)
+        assert first_line(open_http).startswith(b"HTTP/1.1 200")
+        assert "api-west" in known(scene)
+        scene.west.label("api")
+        scene.west.write()
+        with suppress(ConnectionError):
+            assert open_bytes.recv(1) == b""
+        assert "api-west" not in known(scene)
+        header = TransportHeader(opaque, NAME)
+        with let_in(scene, header) as near, suppress(ssl.SSLError, ConnectionError):
+            near.sendall(b"hi")
+            assert near.recv(1) == b""
+        refused = scene.gateway.find(10, event="connection failed", code="gateway-not-exported")
+        assert refused is not None
+        open_http.sendall(get)
+        assert first_line(open_http)[9:12] in {b"404", b"503"}
+    assert closed(scene.web, API_WEST, opaque) < 10
+    scene.west.label("api", **BY_GATEWAY)
+    scene.west.write()
+
+    def is_back() -> bool:
+        with suppress(OSError), closing(connect_in(scene.web.host, API_WEST, HTTP1)) as near:
+            near.sendall(get)
+            return first_line(near).startswith(b"HTTP/1.1 200")
+        return False
+
+    wait_until(is_back, seconds=20, what="it is exported again")
+
+
+def known(scene: Scene) -> set[str]:
+    """Return the Services of other clusters that the east has, as the command says."""
+    east = scene.east
+    words = ("multicluster", "check", "--mesh", str(east.directory), "-o", "json")
+    return {each["name"] for each in json.loads(east.pillion(*words))["services"]}
 
 
 def peer_context(scene: Scene) -> ssl.SSLContext:

@@ -36,8 +36,13 @@ def identity(account: str, cluster: str) -> str:
     return f"{account}.shop.serviceaccount.identity.linkerd.{cluster}.example"
 
 
-def link_of(mesh: Mesh, far: Mesh, gateway: str = "", **spec: Any) -> None:
-    """Link ``mesh`` to ``far``: its manifests and its roots; ``gateway`` is an address."""
+def link_of(
+    mesh: Mesh, far: Mesh, gateway: str = "", *, federated: str = "direct", **spec: Any
+) -> None:
+    """Link ``mesh`` to ``far``: its manifests and its roots; ``gateway`` is an address.
+
+    ``federated``: how members of federated Services are reached.
+    """
     name = far.cluster.name
     manifest = {
         "apiVersion": "multicluster.linkerd.io/v1alpha3",
@@ -48,6 +53,7 @@ def link_of(mesh: Mesh, far: Mesh, gateway: str = "", **spec: Any) -> None:
             "annotations": {
                 f"{_ME}source": str(far.directory),
                 f"{_ME}trust-domain": far.trust_domain,
+                f"{_ME}federated": federated,
             },
         },
         "spec": {
