@@ -37,7 +37,7 @@ test:  ## every test this machine can run; ARGS="-k words" narrows it
 check:  ## what CI runs: lint, types, tests, and the tests once more on the compiled core
 	@.ci/run
 
-bench:  ## the figures beside haproxy's and nginx's, in the same run; the core compiled
+bench:  ## the figures beside haproxy's and nginx's, the core compiled; ARGS=clusters: other clusters
 	@tools/debian-packages bench
 	@tools/debian-packages compile
 	@tools/venv dev compiled

@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 import os
 import resource
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 import click
@@ -23,6 +21,7 @@ from rich.console import Console
 
 from bench.candidate import Candidate, Carried, Stage
 from bench.certificate import make_credentials
+from bench.clusters import main as clusters
 from bench.facts import machine, versions
 from bench.footprint import PASSES, measure_footprints
 from bench.greeter import measure_first_bytes
@@ -32,7 +31,7 @@ from bench.measure import rows_of, run_rounds
 from bench.nginx import Nginx
 from bench.place import pick_cores, pin_to, reserve_addresses
 from bench.plot import draw
-from bench.process import Processes
+from bench.process import Processes, end_by_clean_up
 from bench.result import Report, Settings, to_json
 from bench.sidecar import Pillion
 from bench.spread import spread
@@ -52,12 +51,15 @@ RESULTS: Final = Path(__file__).parent / "results"
 WARM_SECONDS: Final = 0.4
 TABLE_WIDTH: Final = 140
 """Columns below which the table would break its lines; a narrower terminal does that itself."""
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 DESCRIPTORS: Final = 8192
 """Open files a process of the run may need: 1,000 idle connections take a hop 2,000."""
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    subcommand_metavar="[clusters [OPTIONS]]",
+)
 @click.option("--rounds", type=click.IntRange(1, 50), default=5, show_default=True)
 @click.option(
     "--seconds",
@@ -83,12 +85,19 @@ DESCRIPTORS: Final = 8192
     show_default="bench/results",
     help="Where JSON and plot go, named by date.",
 )
+@click.pass_context
 def main(
-    rounds: int, seconds: float, only: tuple[str, ...], names: tuple[str, ...], output: Path
+    context: click.Context,
+    rounds: int,
+    seconds: float,
+    only: tuple[str, ...],
+    names: tuple[str, ...],
+    output: Path,
 ) -> None:
     """Measure pillion beside haproxy and nginx on this machine, on loopback."""
-    for number in _ENDING:
-        signal.signal(number, _end)
+    end_by_clean_up()
+    if context.invoked_subcommand is not None:
+        return
     talk = Console(stderr=True)
     settings = Settings(rounds, seconds, WARM_SECONDS)
     chosen = [candidate for candidate in CANDIDATES if not names or candidate.name in names]
@@ -178,12 +187,7 @@ def _raise_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
 
 
-def _end(number: int, _frame: FrameType | None) -> None:
-    # The first signal ends the run by way of its clean-up; another must not cut that short.
-    for each in _ENDING:
-        signal.signal(each, signal.SIG_IGN)
-    raise SystemExit(128 + number)
-
+main.add_command(clusters)
 
 if __name__ == "__main__":
     main()

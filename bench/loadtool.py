@@ -19,7 +19,7 @@ from typing import IO, Final, Protocol, final
 
 from bench.candidate import Carried, Stage
 from bench.h2load import CONTENT
-from bench.process import Child, wait_until_accepting
+from bench.process import Child, Processes, wait_until_accepting
 from core.errors import ConfigError, UnreachableError
 from discovery.model import Address
 
@@ -27,6 +27,7 @@ SOURCES: Final = Path(__file__).parent / "load"
 H2LOAD: Final = Path(__file__).with_name("h2load.py")
 BUILD: Final = Path(__file__).parents[1] / "build" / "bench"
 FLAGS: Final = ("-std=gnu11", "-O2", "-Wall", "-Wextra")
+LIBRARIES: Final = ("-lm",)
 COMPILE_TIMEOUT_S: Final = 60.0
 CONTENT_OCTETS: Final = 100
 """Of a response, as in HTTP/1."""
@@ -122,6 +123,22 @@ class Http1Requests(OwnLoad):
 
 @final
 @dataclass(frozen=True, slots=True)
+class PacedRequests(OwnLoad):
+    """The same, so many a second as chance has it, whatever comes back: an open loop."""
+
+    connections: int
+    rate: int
+
+    def arguments(self, target: Address, warm_ms: int, run_ms: int) -> list[str]:
+        """Return the load tool's arguments."""
+        return [
+            *("paced", target.ip, str(target.port), str(self.connections)),
+            *(str(warm_ms), str(run_ms), str(self.rate)),
+        ]
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Http2Requests:
     """HTTP/2 with prior knowledge, so many streams in flight on each connection."""
 
@@ -205,7 +222,7 @@ def compile_tool(name: str) -> Path:
     with tempfile.TemporaryDirectory(dir=BUILD) as directory:
         fresh = Path(directory) / name
         said = subprocess.run(
-            ["gcc", *FLAGS, "-o", str(fresh), str(parts[0])],
+            ["gcc", *FLAGS, "-o", str(fresh), str(parts[0]), *LIBRARIES],
             capture_output=True,
             text=True,
             timeout=COMPILE_TIMEOUT_S,
@@ -230,14 +247,27 @@ def run_load(
     Raises UnreachableError when nothing could be measured.
     """
     arguments = load.arguments(target, round(warm_s * 1000), round(run_s * 1000))
-    child = stage.processes.start("load", [*load.tool(), *arguments], stage.cores.load)
+    command = [*load.tool(), *arguments]
+    return run_tool(stage.processes, stage.cores.load, command, warm_s, run_s, at_window)
+
+
+def run_tool(
+    processes: Processes,
+    core: int,
+    command: list[str],
+    warm_s: float,
+    run_s: float,
+    at_window: Callable[[], None],
+) -> LoadResult:
+    """Run a load tool, wherever ``command`` does it; as ``run_load``."""
+    child = processes.start("load", command, core)
     try:
         with closing(Lines(child)) as lines:
             lines.next(warm_s + SLACK_S)
             at_window()
             return load_result(lines.next(run_s + SLACK_S))
     finally:
-        stage.processes.stop([child])
+        processes.stop([child])
 
 
 def load_result(said: dict[str, float | str]) -> LoadResult:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Final, Self, final
 
 from core.errors import ConfigError, UnreachableError
@@ -29,6 +29,7 @@ STOP_TIMEOUT_S: Final = 2.0
 POLL_S: Final = 0.002
 LOG_TAIL: Final = 600
 """Characters of a dead process's log that go into the error."""
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _TICKS_NS: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
@@ -111,6 +112,19 @@ class Processes:
             self._children.remove(child)
 
 
+def end_by_clean_up() -> None:
+    """Have SIGINT and SIGTERM end this process by way of its clean-up, with status 128 + number."""
+    for number in _ENDING:
+        signal.signal(number, _end)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    # The first signal ends the run by way of its clean-up; another must not cut that short.
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
 def _signal(child: Child, number: signal.Signals) -> None:
     if child.process.poll() is None:
         os.killpg(child.process.pid, number)
@@ -149,7 +163,12 @@ def family(pid: int) -> list[int]:
 
 def cpu_ns(children: list[Child]) -> int:
     """Return the CPU time, in ns, that the processes and their descendants have used."""
-    return sum(_cpu_ns(pid) for child in children for pid in family(child.process.pid))
+    return sum(family_cpu_ns(child.process.pid) for child in children)
+
+
+def family_cpu_ns(pid: int) -> int:
+    """Return the CPU time, in ns, that ``pid`` and its descendants have used."""
+    return sum(_cpu_ns(each) for each in family(pid))
 
 
 def _cpu_ns(pid: int) -> int:

@@ -104,7 +104,7 @@ int main(int argc, char **argv) {
                                    "Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
                                    "%.*s",
                                    CONTENT_BYTES, CONTENT_BYTES, outgoing);
-    struct sockaddr_in where = loopback(argv[1], argv[2]);
+    struct sockaddr_in where = place(argv[1], argv[2]);
     int on = 1;
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);

@@ -4,10 +4,14 @@
  *     l4load round-trip ADDRESS PORT CONNECTIONS WARM_MS RUN_MS BYTES
  *     l4load connect    ADDRESS PORT IN_FLIGHT   WARM_MS RUN_MS
  *     l4load http1      ADDRESS PORT CONNECTIONS WARM_MS RUN_MS
+ *     l4load paced      ADDRESS PORT CONNECTIONS WARM_MS RUN_MS RATE
  *     l4load idle       ADDRESS PORT CONNECTIONS MAX_MS
  *
  * `http1` has one request in flight on each connection, with the fields that a browser and a
- * tracer send; the trace id of each is its own.
+ * tracer send; the trace id of each is its own. `paced` sends the same, RATE a second
+ * as chance has it (a Poisson process, the same in each run), whatever comes back: each waits for
+ * a free connection, and its time counts from when it was due. There a lost connection ends the
+ * run.
  *
  * All but the last print {"event": "window"} when the warm-up is over and everything before is
  * forgotten, then {"event": "done", ...} at the end of the run. `idle` opens its connections one
@@ -16,10 +20,12 @@
  * measured (reason on standard error), 2 usage.
  */
 #define _GNU_SOURCE
+#include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,9 +36,11 @@
 #define WRITE_BYTES (1 << 18)
 #define MAX_MESSAGE (1 << 14)
 #define MAX_RUN_MS 600000
+#define MAX_RATE 100000
 #define NS_PER_MS 1000000ull
+#define NS_PER_S 1000000000ull
 
-enum kind { THROUGHPUT_DOWN, THROUGHPUT_UP, ROUND_TRIP, CONNECT, HTTP1 };
+enum kind { THROUGHPUT_DOWN, THROUGHPUT_UP, ROUND_TRIP, CONNECT, HTTP1, PACED };
 
 /* One connection; the table is indexed by descriptor. */
 struct connection {
@@ -65,10 +73,17 @@ static size_t message = 1;
 static uint64_t done_bytes, done_operations, errors;
 static long alive;
 
+/* Of PACED: the connections without a request, first come first; when the next one is due. */
+static int resting[MAX_DESCRIPTORS];
+static size_t first_resting, resting_count;
+static double interval; /* the mean, in ns */
+static uint64_t next_due;
+static int pacer = -1;
+
 static uint64_t now_ns(void) {
     struct timespec at;
     clock_gettime(CLOCK_MONOTONIC, &at);
-    return (uint64_t)at.tv_sec * 1000000000ull + (uint64_t)at.tv_nsec;
+    return (uint64_t)at.tv_sec * NS_PER_S + (uint64_t)at.tv_nsec;
 }
 
 static void fail(const char *what) {
@@ -99,6 +114,10 @@ static void open_one(void) {
 
 /* Counts an error and gives the connection up; only `connect` opens another in its place. */
 static void lose(int fd) {
+    if (kind == PACED) {
+        errno = 0;
+        fail("a connection was lost");
+    }
     errors++;
     alive--;
     close(fd);
@@ -119,9 +138,63 @@ static void mark_request(void) {
     memcpy(trace + 16, digits, 16);
 }
 
+/* Has a connection wait for the request after the next ones. */
+static void rest(int fd) {
+    connections[fd].received = 0;
+    connections[fd].expected = 0;
+    resting[(first_resting + resting_count++) % MAX_DESCRIPTORS] = fd;
+}
+
+/* Returns how long after a request the next one is due. */
+static uint64_t drawn_gap(void) {
+    static uint64_t state = 0x9E3779B97F4A7C15ull;
+    state ^= state << 13; /* xorshift64 (Marsaglia) */
+    state ^= state >> 7;
+    state ^= state << 17;
+    double share = (double)((state >> 11) + 1) / 9007199254740992.0; /* above 0, 1 at most */
+    return (uint64_t)(-log(share) * interval);
+}
+
+/* Sends what is due, as far as there are connections for it, and waits for what is due next. */
+static void send_due(void) {
+    while (resting_count > 0 && next_due <= now_ns()) {
+        int fd = resting[first_resting];
+        first_resting = (first_resting + 1) % MAX_DESCRIPTORS;
+        resting_count--;
+        connections[fd].since = next_due;
+        next_due += drawn_gap();
+        mark_request();
+        if (write(fd, outgoing, message) != (ssize_t)message) {
+            lose(fd);
+        }
+    }
+    /* Without a free connection it is the next answer that is waited for. */
+    uint64_t at = resting_count > 0 ? next_due : 0;
+    struct itimerspec once = {.it_value = {.tv_sec = (time_t)(at / NS_PER_S),
+                                           .tv_nsec = (long)(at % NS_PER_S)}};
+    if (timerfd_settime(pacer, TFD_TIMER_ABSTIME, &once, NULL) != 0) {
+        fail("timerfd_settime");
+    }
+}
+
+static void start_pacer(void) {
+    pacer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (pacer < 0) {
+        fail("timerfd_create");
+    }
+    next_due = now_ns() + drawn_gap();
+    watch(EPOLL_CTL_ADD, pacer, EPOLLIN);
+}
+
 /* Sends the first bytes, which choose the backend's work, as soon as the socket is connected. */
 static void start(int fd) {
     size_t first = kind == ROUND_TRIP || kind == HTTP1 ? message : 1;
+    if (kind == PACED) {
+        connections[fd].started = 1;
+        rest(fd);
+        watch(EPOLL_CTL_MOD, fd, EPOLLIN);
+        return;
+    }
     if (kind == HTTP1) {
         mark_request();
     }
@@ -153,6 +226,10 @@ static void finish_operation(int fd) {
         alive--;
         close(fd);
         open_one();
+        return;
+    }
+    if (kind == PACED) {
+        rest(fd);
         return;
     }
     connections[fd].since = now;
@@ -208,7 +285,7 @@ static void receive(int fd) {
         done_bytes += (uint64_t)count;
         return;
     }
-    if (kind == HTTP1) {
+    if (kind == HTTP1 || kind == PACED) {
         receive_response(fd, (size_t)count);
         return;
     }
@@ -220,6 +297,9 @@ static void receive(int fd) {
 
 static void serve(const struct epoll_event *event) {
     int fd = event->data.fd;
+    if (fd == pacer) {
+        return; /* what is due is sent once all answers are in */
+    }
     if (!connections[fd].started) {
         start(fd);
     } else if (kind == THROUGHPUT_UP) {
@@ -238,6 +318,9 @@ static int run(long count, long warm_ms, long run_ms) {
     poller = epoll_create1(EPOLL_CLOEXEC);
     for (long i = 0; i < count; i++) {
         open_one();
+    }
+    if (kind == PACED) {
+        start_pacer();
     }
     uint64_t window = now_ns() + (uint64_t)warm_ms * NS_PER_MS;
     uint64_t end = window + (uint64_t)run_ms * NS_PER_MS;
@@ -264,6 +347,9 @@ static int run(long count, long warm_ms, long run_ms) {
         int ready = epoll_wait(poller, events, MAX_EVENTS, 20);
         for (int i = 0; i < ready; i++) {
             serve(&events[i]);
+        }
+        if (kind == PACED) {
+            send_due();
         }
     }
     if (done_bytes == 0 && done_operations == 0) {
@@ -301,8 +387,8 @@ static int hold(long count, long max_ms) {
 }
 
 static int usage(void) {
-    fprintf(stderr, "usage: l4load throughput|round-trip|connect|http1 ADDRESS PORT CONNECTIONS "
-                    "WARM_MS RUN_MS [down|up|BYTES]\n       l4load idle ADDRESS PORT CONNECTIONS MAX_MS\n");
+    fprintf(stderr, "usage: l4load throughput|round-trip|connect|http1|paced ADDRESS PORT CONNECTIONS "
+                    "WARM_MS RUN_MS [down|up|BYTES|RATE]\n       l4load idle ADDRESS PORT CONNECTIONS MAX_MS\n");
     return 2;
 }
 
@@ -311,7 +397,7 @@ int main(int argc, char **argv) {
         return usage();
     }
     signal(SIGPIPE, SIG_IGN);
-    target = loopback(argv[2], argv[3]);
+    target = place(argv[2], argv[3]);
     long count = number(argv[4], "CONNECTIONS", 1, MAX_DESCRIPTORS - 64);
     memset(outgoing, WORK_ECHO, sizeof outgoing);
     if (strcmp(argv[1], "idle") == 0 && argc == 6) {
@@ -326,6 +412,11 @@ int main(int argc, char **argv) {
         kind = CONNECT;
     } else if (strcmp(argv[1], "http1") == 0 && argc == 7) {
         kind = HTTP1;
+        message = strlen(REQUEST);
+        memcpy(outgoing, REQUEST, message);
+    } else if (strcmp(argv[1], "paced") == 0 && argc == 8) {
+        kind = PACED;
+        interval = (double)NS_PER_S / (double)number(argv[7], "RATE", 1, MAX_RATE);
         message = strlen(REQUEST);
         memcpy(outgoing, REQUEST, message);
     } else if (strcmp(argv[1], "round-trip") == 0 && argc == 8) {

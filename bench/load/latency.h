@@ -1,11 +1,11 @@
-/* Times in nanoseconds, counted in buckets at most 0.8 % wide: constant memory, any duration. */
+/* Times in nanoseconds, counted in buckets at most 0.05 % wide: constant memory, any duration. */
 #ifndef PILLION_BENCH_LATENCY_H
 #define PILLION_BENCH_LATENCY_H
 
 #include <stdint.h>
 #include <string.h>
 
-#define FINE_BITS 7
+#define FINE_BITS 11
 #define FINE (1u << FINE_BITS)
 #define BUCKETS ((64u - FINE_BITS + 1u) * FINE)
 

@@ -1,4 +1,5 @@
-/* Sockets as both load tools want them: loopback only, non-blocking, without Nagle's delay. */
+/* Sockets as both load tools want them: non-blocking, without Nagle's delay, and led nowhere but
+ * to the addresses of a bench: loopback's, and those of its own network namespaces. */
 #ifndef PILLION_BENCH_NET_H
 #define PILLION_BENCH_NET_H
 
@@ -36,15 +37,17 @@ static inline long number(const char *text, const char *name, long low, long hig
     return value;
 }
 
-/* Reads ADDRESS and PORT; only 127.0.0.0/8 is taken. */
-static inline struct sockaddr_in loopback(const char *address, const char *port) {
+/* Reads ADDRESS and PORT; only 127.0.0.0/8, 10.0.0.0/8 and 240.0.0.0/8 are taken. */
+static inline struct sockaddr_in place(const char *address, const char *port) {
     struct sockaddr_in where;
     memset(&where, 0, sizeof where);
     where.sin_family = AF_INET;
     where.sin_port = htons((unsigned short)number(port, "PORT", 1, 65535));
-    if (inet_pton(AF_INET, address, &where.sin_addr) != 1 ||
-        (ntohl(where.sin_addr.s_addr) >> 24) != 127) {
-        fprintf(stderr, "ADDRESS is %s, want one of 127.0.0.0/8\n", address);
+    int is_read = inet_pton(AF_INET, address, &where.sin_addr) == 1;
+    unsigned network = ntohl(where.sin_addr.s_addr) >> 24;
+    if (!is_read || (network != 127 && network != 10 && network != 240)) {
+        fprintf(stderr, "ADDRESS is %s, want one of 127.0.0.0/8, 10.0.0.0/8, 240.0.0.0/8\n",
+                address);
         exit(2);
     }
     return where;
