@@ -27,6 +27,8 @@ from setuptools.errors import CCompilerError
 
 ROOT: Final = Path(__file__).resolve().parent
 CORE: Final = (
+    "core/clock.py",
+    "core/watch.py",
     "proxy/wire/*.py",
     "proxy/net/*.py",
     "proxy/http/*.py",
@@ -39,13 +41,16 @@ CORE: Final = (
     "proxy/inbound/http.py",
     "proxy/outbound/answered.py",
     "proxy/outbound/attempt.py",
+    "proxy/outbound/authority.py",
     "proxy/outbound/backoff.py",
     "proxy/outbound/balancer.py",
     "proxy/outbound/breaker.py",
     "proxy/outbound/budget.py",
+    "proxy/outbound/destination.py",
     "proxy/outbound/failfast.py",
     "proxy/outbound/forward.py",
     "proxy/outbound/http.py",
+    "proxy/outbound/leg.py",
     "proxy/outbound/load.py",
     "proxy/outbound/member.py",
     "proxy/outbound/mirror.py",
@@ -55,9 +60,11 @@ CORE: Final = (
     "proxy/outbound/route.py",
     "proxy/outbound/rule.py",
     "proxy/outbound/timeout.py",
+    "proxy/outbound/way.py",
     "proxy/telemetry/classification.py",
     "proxy/telemetry/http.py",
     "proxy/telemetry/slot.py",
+    "proxy/telemetry/transport.py",
 )
 """The compiled rooms and modules."""
 KERNELS: Final = "proxy/wire/*.pyx"

