@@ -42,6 +42,7 @@ from core.errors import ConfigError, MeshError
 CANDIDATES: Final[tuple[Candidate, ...]] = (
     Haproxy(),
     Haproxy("haproxy-h2", upgrades=True),
+    Haproxy("haproxy-splice", splices=True),
     Nginx(),
     Pillion(),
     Pillion("pillion-h1", upgrades=False),

@@ -19,6 +19,8 @@ class Carried(Enum):
 
     OPAQUE = "opaque"
     """Nothing the hops would know."""
+    PLAIN = "plain"
+    """The same without TLS: the backend is outside the mesh as far as the outbound hop knows."""
     HTTP1 = "http1"
     HTTP2 = "http2"
 
@@ -61,6 +63,11 @@ class Hop:
     is_declared: bool = True
     """Whether the backend's port is declared opaque; otherwise its protocol is to be found out."""
     carried: Carried = Carried.OPAQUE
+
+    @property
+    def is_bytes(self) -> bool:
+        """Whether the load speaks nothing that the hops would know."""
+        return self.carried in (Carried.OPAQUE, Carried.PLAIN)
 
     @property
     def listen(self) -> Address:

@@ -17,11 +17,18 @@ MAX_CONNECTIONS: Final = 4096
 class Haproxy:
     """haproxy, twice."""
 
-    def __init__(self, name: str = "haproxy", *, upgrades: bool = False) -> None:
-        """``upgrades``: HTTP/1 goes from hop to hop as HTTP/2; else as HTTP/1.1."""
+    def __init__(
+        self, name: str = "haproxy", *, upgrades: bool = False, splices: bool = False
+    ) -> None:
+        """``upgrades``: HTTP/1 goes from hop to hop as HTTP/2; else as HTTP/1.1.
+
+        ``splices``: where it thinks it worth it the kernel moves plaintext (splice-auto).
+        """
         self.name: Final = name
-        self.carries: Final = frozenset((Carried.HTTP1,) if upgrades else Carried)
+        only = Carried.HTTP1 if upgrades else Carried.PLAIN if splices else None
+        self.carries: Final = frozenset(Carried if only is None else (only,))
         self._upgrades = upgrades
+        self._splices = splices
 
     def missing(self) -> str:
         """Return what this machine lacks."""
@@ -30,7 +37,7 @@ class Haproxy:
     def command(self, hop: Hop, directory: Path) -> Command:
         """Write the hop's configuration and return how it is started."""
         file = directory / "haproxy.cfg"
-        file.write_text(haproxy_configuration(hop, upgrades=self._upgrades))
+        file.write_text(haproxy_configuration(hop, upgrades=self._upgrades, splices=self._splices))
         return Command(["haproxy", "-db", "-f", str(file)])
 
     def greeting(self, backend: Address) -> Greeting:
@@ -38,11 +45,11 @@ class Haproxy:
         return Greeting()
 
 
-def haproxy_configuration(hop: Hop, *, upgrades: bool = False) -> str:
+def haproxy_configuration(hop: Hop, *, upgrades: bool = False, splices: bool = False) -> str:
     """Return the configuration of one hop.
 
     TLS 1.3, both certificates verified, the server's name as well. Without resumption neither
-    side keeps a session. ``upgrades``: HTTP/1 is HTTP/2 between the hops.
+    side keeps a session. ``upgrades``: HTTP/1 is HTTP/2 between the hops. Plaintext has none of it.
     """
     bind = f"bind {hop.listen}"
     server = f"server next {hop.forward}"
@@ -50,7 +57,9 @@ def haproxy_configuration(hop: Hop, *, upgrades: bool = False) -> str:
     inner = " alpn h2,http/1.1" if is_http2 or upgrades else ""
     outer = " proto h2" if is_http2 else ""
     trust = f"verify required ca-file {hop.credentials.root}"
-    if hop.side is Side.INBOUND:
+    if hop.carried is Carried.PLAIN:
+        pass
+    elif hop.side is Side.INBOUND:
         bind += f" ssl crt {hop.credentials.server.bundle} {trust}{inner}"
         server += outer
     else:
@@ -68,7 +77,8 @@ global
   ssl-default-server-options ssl-min-ver TLSv1.3
 {"" if hop.resumes else "  tune.ssl.cachesize 0"}
 defaults
-  mode {"tcp" if hop.carried is Carried.OPAQUE else "http"}
+  mode {"tcp" if hop.is_bytes else "http"}
+  {"option splice-auto" if splices else ""}
   timeout connect 5s
   timeout client 600s
   timeout server 600s
@@ -76,6 +86,6 @@ frontend near
   {bind}
   default_backend far
 backend far
-  {"" if hop.carried is Carried.OPAQUE else "http-reuse always"}
+  {"" if hop.is_bytes else "http-reuse always"}
   {server}
 """

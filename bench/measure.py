@@ -14,7 +14,7 @@ from bench.candidate import Candidate, Carried, Pair, Stage, start_pair
 from bench.figure import figure
 from bench.loadtool import LoadResult, run_load, start_backend
 from bench.place import reserve_addresses
-from bench.probe import Tls, objections, probe
+from bench.probe import Tls, objections, probe, probe_plaintext
 from bench.process import CoreTime, core_time, cpu_ns
 from bench.result import Row, Settings, compare
 from bench.spread import Rounds
@@ -134,9 +134,13 @@ def _start_all(
                 candidate,
                 stage,
                 resumes=resumes,
-                is_declared=carried is Carried.OPAQUE,
+                is_declared=carried in (Carried.OPAQUE, Carried.PLAIN),
                 carried=carried,
             )
+            if carried is Carried.PLAIN:
+                probe_plaintext(pair)
+                started[candidate.name] = pair
+                continue
             tls = probe(pair, stage.credentials)
         except UnreachableError as error:
             findings.failures.append(f"{label}: {error}")

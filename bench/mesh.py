@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from bench.candidate import Hop
+from bench.candidate import Carried, Hop
 from discovery.model import Address
 
 CLUSTER_IP: Final = "127.255.255.254"
@@ -18,7 +18,7 @@ metadata: {{name: pillion-config, namespace: linkerd}}
 data:
   trustDomain: {trust_domain}
   clusterNetworks: 127.0.0.0/8
-  defaultInboundPolicy: cluster-authenticated
+  defaultInboundPolicy: {default_policy}
 ---
 apiVersion: v1
 kind: Namespace
@@ -49,6 +49,7 @@ metadata:
   namespace: bench
   labels: {{app: server}}
   annotations:
+    linkerd.io/inject: {inject}
     config.linkerd.io/opaque-ports: "{opaque}"
     config.linkerd.io/inbound-port: "{direct_port}"
 spec:
@@ -68,6 +69,8 @@ spec:
   clusterIP: {cluster_ip}
   selector: {{app: server}}
   ports: [{{name: bytes, port: {port}}}]
+"""
+_ONLY_THE_CLIENT: Final = """\
 ---
 apiVersion: policy.linkerd.io/v1beta3
 kind: Server
@@ -95,13 +98,18 @@ spec:
 
 def write_mesh(hop: Hop, directory: Path) -> None:
     """Write the manifests of the mesh that ``hop`` is in."""
-    text = _MANIFESTS.format(
+    is_plain = hop.carried is Carried.PLAIN
+    ports = (hop.backend.port, hop.inner.port) if is_plain else (hop.backend.port,)
+    text = _MANIFESTS if is_plain else _MANIFESTS + _ONLY_THE_CLIENT
+    text = text.format(
         trust_domain=hop.credentials.authority.trust_domain,
         client_ip=hop.entry.ip,
         server_ip=hop.backend.ip,
         cluster_ip=CLUSTER_IP,
         port=hop.backend.port,
-        opaque=hop.backend.port if hop.is_declared else "",
+        opaque=",".join(map(str, ports)) if hop.is_declared else "",
+        default_policy="all-unauthenticated" if is_plain else "cluster-authenticated",
+        inject="disabled" if is_plain else "enabled",
         protocol="opaque" if hop.is_declared else "unknown",
         direct_port=hop.inner.port,
     )

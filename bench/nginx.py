@@ -25,7 +25,7 @@ class Nginx:
     """nginx, twice."""
 
     name: Final = "nginx"
-    carries: Final = frozenset((Carried.OPAQUE, Carried.HTTP1))
+    carries: Final = frozenset((Carried.OPAQUE, Carried.PLAIN, Carried.HTTP1))
 
     def missing(self) -> str:
         """Return what this machine lacks."""
@@ -64,11 +64,14 @@ def nginx_configuration(hop: Hop, directory: Path, module: Path | None) -> str:
     """Return the configuration of one hop.
 
     TLS 1.3, both certificates verified, the server's name as well. Without resumption neither
-    side keeps a session.
+    side keeps a session. Plaintext has none of it.
     """
     root = hop.credentials.root
     switch = "on" if hop.resumes else "off"
-    if hop.side is Side.INBOUND:
+    listen, tls = f"listen {hop.listen};", ""
+    if hop.carried is Carried.PLAIN:
+        pass
+    elif hop.side is Side.INBOUND:
         listen = f"listen {hop.listen} ssl;"
         tls = f"""\
     ssl_protocols TLSv1.3;
@@ -80,7 +83,6 @@ def nginx_configuration(hop: Hop, directory: Path, module: Path | None) -> str:
     ssl_session_cache off;
     ssl_session_tickets {switch};"""
     else:
-        listen = f"listen {hop.listen};"
         tls = f"""\
 {"    proxy_ssl on;" if hop.carried is Carried.OPAQUE else ""}
     proxy_ssl_protocols TLSv1.3;

@@ -145,6 +145,22 @@ def probe(pair: Pair, credentials: Credentials) -> Tls:
     )
 
 
+def probe_plaintext(pair: Pair) -> None:
+    """Raise UnreachableError when bytes do not come through both hops, in plaintext between them.
+
+    The inbound hop of such a pair takes plaintext, so what the outbound one sends it is that.
+    """
+    for name, way in (("both hops", pair.entry), (pair.inbound.name, pair.inner)):
+        try:
+            with socket.create_connection((way.ip, way.port), TIMEOUT_S) as sock:
+                sock.sendall(_ASKED[Carried.OPAQUE])
+                answer = sock.recv(READ_OCTETS)
+        except OSError:
+            answer = b""
+        if answer != _ANSWER[Carried.OPAQUE]:
+            raise UnreachableError(f"{name}: no echo in plaintext: {pair.inbound.tail()}")
+
+
 def objections(tls: Tls, *, resumes: bool) -> list[str]:
     """Return why a candidate does not do the job every candidate is to do; empty: it does.
 

@@ -52,7 +52,10 @@ class Pillion:
             "H2_UPGRADE": str(self._upgrades).lower(),
             "SHUTDOWN_GRACE_PERIOD": "1s",
         }
-        destination = hop.inner if is_inbound else service_address(hop.backend)
+        if hop.carried is Carried.PLAIN:
+            destination = hop.forward
+        else:
+            destination = hop.inner if is_inbound else service_address(hop.backend)
         return Command(
             [sys.executable, "-P", str(HOP), destination.ip, str(destination.port)],
             {

@@ -143,6 +143,18 @@ OPAQUE_WORKS: Final = (
 )
 """Opaque bytes over two hops of mutual TLS."""
 
+PLAIN_WORKS: Final = (
+    Work(
+        key="plain-down-8",
+        title="plaintext down, 8 connections",
+        load=Throughput(8),
+        metrics=(RATE_BYTES,),
+        target=Target(Basis.WORK_PER_CPU, 2.0),
+        carried=Carried.PLAIN,
+    ),
+)
+"""Opaque bytes over two hops without TLS: half of haproxy's CPU time a byte, at most."""
+
 HTTP_WORKS: Final = (
     Work(
         key="http1-64",
@@ -178,7 +190,7 @@ HTTP_WORKS: Final = (
 )
 """Requests over two hops of mutual TLS, on ports that are declared nothing."""
 
-WORKS: Final = (*OPAQUE_WORKS, *HTTP_WORKS)
+WORKS: Final = (*OPAQUE_WORKS, *PLAIN_WORKS, *HTTP_WORKS)
 
 FOOTPRINT: Final = "footprint"
 """Memory and start of a pair of hops, fresh for every measurement."""

@@ -35,6 +35,7 @@ from proxy.net.connector import Connector
 from proxy.net.listener import Accepted, Admission, Listener, bind_all
 from proxy.net.poller import Poller
 from proxy.net.sockopt import TcpOptions
+from proxy.net.splice import Pipes, affordable_pipes
 from proxy.outbound.lookup import Lookup
 from proxy.outbound.server import OutboundServer
 from proxy.providers import (
@@ -138,6 +139,8 @@ class Sidecar:
             runtime = self.runtime = self._runtime(loop, tasks)
             if not self._config.tls_resume:
                 self._refuse_resumption(runtime.generation)
+            runtime.ticker.add(runtime.pipes)
+            runtime.on_end.append(runtime.pipes.close)
             ticking = tasks.create_task(runtime.ticker.run())
             for name, run in self._providers.services:
                 runtime.spawn(self._supervise(name, run))
@@ -199,6 +202,7 @@ class Sidecar:
         return Runtime(
             loop=loop,
             poller=Poller(loop),
+            pipes=Pipes(affordable_pipes()),
             tasks=tasks,
             clock=self._clock,
             drain=self._drain,

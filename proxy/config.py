@@ -16,6 +16,7 @@ from typing import Final, TypeVar, final
 from core.errors import ConfigError
 from core.nearest import nearest_name
 from discovery.model import Address
+from proxy.net.splice import affordable_pipes
 from proxy.setting import (
     ADDRESS,
     ADDRESSES,
@@ -553,8 +554,8 @@ def _colors(environment: Mapping[str, str]) -> bool | None:
 def affordable_connections(descriptors: int | None = None, memory_bytes: int | None = None) -> int:
     """Return how many connections descriptors and memory allow, at least 16.
 
-    A connection has two descriptors; 64 are kept for everything else. Half of the memory limit
-    may go to connections.
+    A connection has two descriptors, and so has a pipe; 64 are kept for everything else. Half of
+    the memory limit may go to connections.
     """
     if descriptors is None:
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -563,7 +564,7 @@ def affordable_connections(descriptors: int | None = None, memory_bytes: int | N
     by_memory = memory_bytes // 2 // BYTES_A_CONNECTION
     if descriptors == resource.RLIM_INFINITY:
         return max(16, by_memory)
-    by_descriptors = (descriptors - 64) // 2
+    by_descriptors = (descriptors - 64) // 2 - affordable_pipes(descriptors)
     return max(16, min(by_descriptors, by_memory))
 
 

@@ -24,6 +24,7 @@ from proxy.net.connection import OpenConnection
 from proxy.net.connector import Connector
 from proxy.net.listener import Admission
 from proxy.net.poller import Poller
+from proxy.net.splice import Pipes
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.log import Logger
 from proxy.telemetry.metric import Metrics
@@ -49,6 +50,7 @@ class Runtime:
 
     loop: asyncio.AbstractEventLoop
     poller: Poller
+    pipes: Pipes
     tasks: asyncio.TaskGroup
     clock: Clock
     drain: Drain

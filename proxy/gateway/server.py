@@ -220,6 +220,7 @@ class Gateway:
             counted.far,
             about,
             runtime.clock.monotonic(),
+            runtime.pipes,
         )
         allowed = (*about.labels, *authz_labels(about.authorization))
         runtime.metrics.allow.child(allowed).value += 1

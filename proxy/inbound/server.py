@@ -411,7 +411,14 @@ class InboundServer:
             far = greeted.stream
         about = Admitted(client, target, verdict.server, verdict.authorization, counted)
         connection = Connection(
-            self, stream, far, counted.near, counted.far, about, runtime.clock.monotonic()
+            self,
+            stream,
+            far,
+            counted.near,
+            counted.far,
+            about,
+            runtime.clock.monotonic(),
+            runtime.pipes,
         )
         authorization = authz_labels(verdict.authorization)
         runtime.metrics.allow.child((*counted.labels, *authorization)).value += 1

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Protocol, final
 
 from proxy.net.relay import Relay
+from proxy.net.splice import Pipes
 from proxy.net.stream import Stream
 from proxy.telemetry.transport import SideSlots
 
@@ -133,6 +134,7 @@ class Connection:
         far_slots: SideSlots,
         about: About,
         opened_at: float,
+        pipes: Pipes,
     ) -> None:
         self._owner = owner
         self._near = Tally(near, near_slots)
@@ -141,7 +143,7 @@ class Connection:
         """What the owner remembers of it: the permit and its facts."""
         self.opened_at = opened_at
         """Monotonic seconds."""
-        self.relay = Relay(near, far, self)
+        self.relay = Relay(near, far, self, pipes)
 
     def count(self) -> None:
         """Bring the byte counters up to now."""

@@ -1,14 +1,19 @@
 """Two streams joined: bytes go both ways unchanged, with back-pressure and half-close.
 
 Reading one side stops while the other side's kernel is full, so a relay holds at most what one
-read brings, in each direction. An end is passed on after all bytes before it; an error on one
-side resets the other, so that a torn stream never looks whole.
+read brings, in each direction. Between two plaintext streams a direction that moves much is lent
+a pipe, and the kernel moves the bytes; a read brings what the pipe holds, at most. A direction
+that falls silent, or speaks in small messages, is copied again.
+
+An end is passed on after all bytes before it; an error on one side resets the other, so that a
+torn stream never looks whole.
 """
 
 from __future__ import annotations
 
 from typing import Protocol, final
 
+from proxy.net.splice import PATIENCE, SMALL_BYTES, SPLICE_AFTER_BYTES, Pipe, Pipes
 from proxy.net.stream import Stream
 
 
@@ -24,12 +29,19 @@ class RelayOwner(Protocol):
 class Half:
     """One direction: what ``source`` reads, ``target`` writes."""
 
-    __slots__ = ("relay", "source", "target")
+    __slots__ = ("_moved", "_pipe", "_pipes", "_small", "relay", "source", "target")
 
-    def __init__(self, relay: Relay, source: Stream, target: Stream) -> None:
+    def __init__(self, relay: Relay, source: Stream, target: Stream, pipes: Pipes | None) -> None:
+        """``pipes``: where to borrow one; None: everything is copied."""
         self.relay = relay
         self.source = source
         self.target = target
+        self._pipes = pipes
+        self._pipe: Pipe | None = None
+        self._moved = 0
+        """Bytes copied since the start, or since the pipe was given back."""
+        self._small = 0
+        """Small reads in a row."""
 
     def on_data(self, data: memoryview) -> None:
         """Pass bytes on; hold the source back while the target's kernel is full."""
@@ -37,9 +49,56 @@ class Half:
         target.write(data)
         if target.congested:
             self.source.pause()
+        if self._pipes is not None:
+            size = len(data)
+            self._moved += size
+            if size >= SMALL_BYTES and self._moved >= SPLICE_AFTER_BYTES:
+                self._borrow(self._pipes)
+
+    def on_filled(self, size: int) -> None:
+        """Pass on what lies in the pipe; hold the source back while the target's kernel is full."""
+        pipe = self._pipe
+        if pipe is None:
+            return
+        target = self.target
+        target.write_from(pipe)
+        if target.congested:
+            self.source.pause()
+        elif pipe.held:
+            # The target takes nothing any more; what comes is read and dropped, as when copied.
+            self.give_back()
+        self._small = self._small + 1 if size < SMALL_BYTES else 0
+        if self._small >= PATIENCE and not pipe.held:
+            self.give_back()
+
+    def on_unfilled(self) -> None:
+        """Copy what the kernel does not move; if there is nothing, that shows soon enough."""
+        self.give_back()
+
+    def on_idle(self) -> None:
+        """Leave the pipe to others."""
+        self.give_back()
+
+    def _borrow(self, pipes: Pipes) -> None:
+        if self.source.closed:
+            return
+        pipe = pipes.lend(self)
+        if pipe is not None:
+            self._pipe = pipe
+            self.source.read_into(pipe)
+
+    def give_back(self) -> None:
+        """Copy from now on; what the pipe still holds is lost."""
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None and self._pipes is not None:
+            self.source.read_into(None)
+            self._pipes.give_back(pipe)
+            self._moved = 0
+            self._small = 0
 
     def on_end(self) -> None:
         """Pass the end on."""
+        self.give_back()
         self.target.end()
         self.relay.settle()
 
@@ -57,11 +116,16 @@ class Half:
 class Relay:
     """A connection through us: ``near`` was accepted, ``far`` was dialled."""
 
-    __slots__ = ("_done", "_owner", "far", "near")
+    __slots__ = ("_done", "_halves", "_owner", "_pipes", "far", "near")
 
-    def __init__(self, near: Stream, far: Stream, owner: RelayOwner) -> None:
+    def __init__(
+        self, near: Stream, far: Stream, owner: RelayOwner, pipes: Pipes | None = None
+    ) -> None:
+        """``pipes``: where plaintext that moves much borrows one; None: everything is copied."""
         self.near = near
         self.far = far
+        self._pipes = pipes
+        self._halves: tuple[Half, ...] = ()
         self._owner: RelayOwner | None = owner
         self._done = False
 
@@ -69,8 +133,11 @@ class Relay:
         self, early_near: bytes | bytearray = b"", early_far: bytes | bytearray = b""
     ) -> None:
         """Join the streams; ``early`` bytes were read before and go first."""
-        outward = Half(self, self.near, self.far)
-        inward = Half(self, self.far, self.near)
+        is_plain = self.near.engine is None and self.far.engine is None
+        pipes = self._pipes if is_plain else None
+        outward = Half(self, self.near, self.far, pipes)
+        inward = Half(self, self.far, self.near, pipes)
+        self._halves = (outward, inward)
         self.near.set_sink(outward)
         self.far.set_sink(inward)
         for stream, target, half, early in (
@@ -111,6 +178,9 @@ class Relay:
                 stream.close()
             else:
                 stream.abort(error)
+        halves, self._halves = self._halves, ()
+        for half in halves:
+            half.give_back()
         # Owner and relay know each other; let go, both are freed without the collector.
         owner, self._owner = self._owner, None
         if owner is not None:

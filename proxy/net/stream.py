@@ -28,6 +28,7 @@ from core.errors import (
     UnreachableError,
 )
 from proxy.net.poller import ENDED, GONE, READ, WRITE, Poller
+from proxy.net.splice import Pipe
 from proxy.wire.tls import Buffer, TlsEngine
 
 READ_BYTES: Final = 65_536
@@ -98,7 +99,9 @@ class Stream:
         "_engine",
         "_fd",
         "_handshake",
+        "_inlet",
         "_mask",
+        "_outlet",
         "_poller",
         "_reading",
         "_sink",
@@ -119,6 +122,10 @@ class Stream:
         self._engine: TlsEngine | None = None
         self._handshake: asyncio.Future[None] | None = None
         self._backlog: bytearray | None = None
+        self._inlet: Pipe | None = None
+        """What is read into, instead of being told to the sink."""
+        self._outlet: Pipe | None = None
+        """What holds bytes to be sent after the backlog."""
         self._broken: OSError | None = None
         """Why nothing more can be sent, while what came before that is still being read."""
         self._reading = False
@@ -144,11 +151,11 @@ class Stream:
     @property
     def congested(self) -> bool:
         """Whether written bytes are still waiting for the kernel."""
-        return self._backlog is not None
+        return self._backlog is not None or self._outlet is not None
 
     @property
     def backlog_bytes(self) -> int:
-        """How many bytes wait for the kernel."""
+        """How many bytes wait for the kernel, in our memory."""
         return 0 if self._backlog is None else len(self._backlog)
 
     @property
@@ -165,6 +172,13 @@ class Stream:
     def set_sink(self, sink: Sink) -> None:
         """Hand what is read from now on to ``sink``."""
         self._sink = sink
+
+    def read_into(self, pipe: Pipe | None) -> None:
+        """Read into ``pipe`` from now on and tell its user; None: tell the sink again.
+
+        Plaintext only.
+        """
+        self._inlet = pipe
 
     # Reading
 
@@ -183,7 +197,7 @@ class Stream:
 
     def _watch(self) -> None:
         """Tell the poller what we wait for now."""
-        wanted = (READ if self._reading else 0) | (0 if self._backlog is None else WRITE)
+        wanted = (READ if self._reading else 0) | (WRITE if self.congested else 0)
         if self._mask == _UNWATCHED:
             self._poller.watch(self._fd, self, wanted)
         elif self._mask != wanted:
@@ -197,7 +211,7 @@ class Stream:
 
     def on_ready(self, events: int) -> None:
         """Write what waits, read what came, or learn that the peer is gone."""
-        if events & WRITE and self._backlog is not None:
+        if events & WRITE and self.congested:
             self._writable()
         if self.closed:
             return
@@ -214,6 +228,10 @@ class Stream:
 
     def _readable(self) -> None:
         try:
+            inlet = self._inlet
+            if inlet is not None:
+                self._fill(inlet)
+                return
             size = self._sock.recv_into(_WIRE)
             engine = self._engine
             if engine is None:
@@ -236,6 +254,18 @@ class Stream:
             return
         except Exception as error:  # noqa: BLE001  # the loop would call a raising callback for ever
             self.abort(error)
+
+    def _fill(self, inlet: Pipe) -> None:
+        size = inlet.fill(self._fd)
+        if size == 0:
+            self._peer_ended()
+        elif inlet.user is None:
+            return
+        elif size < 0:
+            inlet.user.on_unfilled()
+        else:
+            self.bytes_in += size
+            inlet.user.on_filled(size)
 
     def _decrypt(self, engine: TlsEngine, wire: memoryview) -> None:
         while not engine.established and len(wire) > SHAKE_BYTES:
@@ -349,6 +379,25 @@ class Stream:
             engine.write(data)
             self._send(engine.take())
 
+    def write_from(self, pipe: Pipe) -> None:
+        """Send what ``pipe`` holds after all that was written before; plaintext only.
+
+        Look at ``congested`` afterwards: while it holds, the pipe is not to be touched, and
+        nothing else to be written.
+        """
+        if self.closed or self._end_pending or self.ended_out:
+            return
+        self.bytes_out += pipe.held
+        if self._backlog is None:
+            try:
+                pipe.drain(self._fd)
+            except OSError as error:
+                self._break(error)
+                return
+        if pipe.held:
+            self._outlet = pipe
+            self._watch()
+
     def flush(self) -> None:
         """Send what the TLS engine has ready, when nothing is to be written just yet."""
         if self._engine is not None and self._engine.has_output:
@@ -361,10 +410,10 @@ class Stream:
         if self._engine is not None:
             self._engine.close()
             self._send(self._engine.take())
-        if self._backlog is None:
-            self._shut()
-        else:
+        if self.congested:
             self._end_pending = True
+        else:
+            self._shut()
 
     def _send(self, data: Buffer) -> None:
         if self.closed or not data:
@@ -386,13 +435,18 @@ class Stream:
     def _writable(self) -> None:
         try:
             backlog = self._backlog
-            if backlog is None:
-                return
-            sent = self._sock.send(backlog)
-            if sent < len(backlog):
-                del backlog[:sent]
-                return
-            self._backlog = None
+            if backlog is not None:
+                sent = self._sock.send(backlog)
+                if sent < len(backlog):
+                    del backlog[:sent]
+                    return
+                self._backlog = None
+            outlet = self._outlet
+            if outlet is not None:
+                outlet.drain(self._fd)
+                if outlet.held:
+                    return
+                self._outlet = None
             self._watch()
             if self._end_pending:
                 self._end_pending = False
@@ -425,6 +479,7 @@ class Stream:
         self.ended_out = True
         self._end_pending = False
         self._backlog = None
+        self._outlet = None
         self._watch()
 
     # The end
@@ -448,6 +503,8 @@ class Stream:
         self.closed = True
         self._reading = False
         self._backlog = None
+        self._inlet = None
+        self._outlet = None
         self._unwatch()
         self._sock.close()
         waiter = self._handshake

@@ -348,6 +348,7 @@ class OutboundServer:
             counted.far,
             about,
             runtime.clock.monotonic(),
+            runtime.pipes,
         )
         runtime.connections.add(connection)
         runtime.log.info("connection", **about.facts())

@@ -33,9 +33,10 @@ from bench.haproxy import Haproxy
 from bench.loadtool import Http1Requests, Http2Requests, run_load, start_backend
 from bench.nginx import Nginx
 from bench.place import pick_cores, reserve_addresses
-from bench.probe import objections, probe
+from bench.probe import objections, probe, probe_plaintext
 from bench.process import Processes
 from bench.sidecar import Pillion
+from core.errors import UnreachableError
 from discovery.model import Address
 from tests.support.processes import processes_marked, wait_until
 
@@ -125,6 +126,23 @@ def test_a_pair_carries_bytes_over_verified_tls(
     pair = start_pair(candidate, stage, resumes=resumes)
     assert echo(pair.entry) == b"E"
     assert objections(probe(pair, stage.credentials), resumes=resumes) == []
+
+
+SPLICING = [
+    pytest.param(Haproxy("splice", splices=True), marks=pytest.mark.needs("haproxy"), id="splice")
+]
+
+
+@pytest.mark.parametrize("candidate", CANDIDATES + SPLICING)
+def test_a_pair_carries_bytes_in_plaintext(stage: Stage, candidate: Candidate) -> None:
+    """Between the hops as well: the inbound one takes it."""
+    pair = start_pair(candidate, stage, carried=Carried.PLAIN)
+    probe_plaintext(pair)
+    assert echo(pair.entry) == b"E"
+    pair.inbound.process.terminate()
+    pair.inbound.process.wait(10)
+    with pytest.raises(UnreachableError):
+        probe_plaintext(pair)
 
 
 UPGRADING = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.candidate import Hop, Side
+from bench.candidate import Carried, Hop, Side
 from bench.certificate import Credentials, make_credentials
 from bench.haproxy import haproxy_configuration
 from bench.nginx import nginx_configuration, stream_module
@@ -91,3 +91,18 @@ def test_the_stream_module_is_loaded_where_nginx_keeps_modules(tmp_path: Path) -
     module.touch()
     assert stream_module(build) == module
     assert stream_module("configure arguments: --with-stream") is None
+
+
+@pytest.mark.parametrize("side", list(Side))
+@pytest.mark.parametrize("splices", [True, False])
+def test_plaintext_is_plaintext_on_both_hops(
+    credentials: Credentials, tmp_path: Path, side: Side, splices: bool
+) -> None:
+    """Bytes as they are; the kernel moves them where haproxy is told that it may."""
+    hop = Hop(side, ENTRY, INNER, BACKEND, credentials, resumes=False, carried=Carried.PLAIN)
+    haproxy = lines(haproxy_configuration(hop, splices=splices))
+    assert {f"bind {hop.listen}", f"server next {hop.forward}", "mode tcp"} <= set(haproxy)
+    assert ("option splice-auto" in haproxy) is splices
+    nginx = lines(nginx_configuration(hop, tmp_path, None))
+    assert {f"listen {hop.listen};", f"proxy_pass {hop.forward};"} <= set(nginx)
+    assert not [line for line in nginx if "ssl" in line]

@@ -34,7 +34,7 @@ def test_rates_and_costs_stand_side_by_side_line_by_line() -> None:
         line.label for line in cost_lines(report)
     ]
     limits = {line.limit for line in cost_lines(report)}
-    assert limits == {None, 1 / 0.75}, "HTTP is judged by CPU time, all else by its rate"
+    assert limits == {None, 1 / 0.75, 0.5}, "HTTP and plaintext, all else by its rate"
 
 
 def test_latencies_and_sizes_have_panels_of_their_own() -> None:

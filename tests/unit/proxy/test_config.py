@@ -262,17 +262,17 @@ def test_colors_by_the_names_that_everybody_knows(
 @pytest.mark.parametrize(
     ("descriptors", "memory", "connections"),
     [
-        (1024, 1 << 40, 480),
+        (1024, 1 << 40, 464),
         (1 << 20, 64 << 20, 481),
         (0, 0, 16),
-        (98, 1 << 40, 17),
+        (102, 1 << 40, 18),
         (-1, 64 << 20, 481),
     ],
 )
 def test_admission_follows_descriptors_and_memory(
     descriptors: int, memory: int, connections: int
 ) -> None:
-    """Two descriptors a connection, half of the memory, never fewer than 16; -1 is no limit."""
+    """Two descriptors a connection and a pipe, half of the memory, at least 16; -1: no limit."""
     assert affordable_connections(descriptors, memory) == connections
 
 

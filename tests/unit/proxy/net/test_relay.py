@@ -3,51 +3,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import pytest
 
 from proxy.net.inbox import Inbox
 from proxy.net.poller import Poller
-from proxy.net.relay import Relay
-from proxy.net.stream import READ_BYTES, Stream
-from tests.support.streams import Witness, connected, ending_of, read_exactly, reset, until
+from proxy.net.stream import READ_BYTES
+from tests.support.relays import joined
+from tests.support.streams import ending_of, read_exactly, reset, until
 
 _BIG = bytes(range(256)) * 32_768
-
-
-@dataclass
-class Joined:
-    """A relay between a client and a server, who are bare sockets."""
-
-    client: socket.socket
-    server: socket.socket
-    near: Stream
-    far: Stream
-    outcomes: list[Exception | None] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.relay = Relay(self.near, self.far, self)
-
-    def relay_done(self, error: Exception | None) -> None:
-        """Keep what the owner is told."""
-        self.outcomes.append(error)
-
-
-@contextmanager
-def joined(poller: Poller) -> Iterator[Joined]:
-    """Return a relay that is still to be started."""
-    with connected() as (near, client), connected() as (far, server):
-        made = Joined(
-            client, server, Stream(poller, near, Witness()), Stream(poller, far, Witness())
-        )
-        yield made
-        made.relay.cut(ConnectionAbortedError("the test is over"))
-        assert near.fileno() < 0
-        assert far.fileno() < 0
-        assert len(made.outcomes) == 1
 
 
 async def test_bytes_go_both_ways(poller: Poller) -> None:
