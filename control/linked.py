@@ -27,7 +27,10 @@ from resources.service import Service
 from resources.sources.directory import DirectorySource
 
 POLL_S: Final = 1.0
-"""Between two looks; a look at what has not changed costs a system call a file."""
+"""Between two looks; a look at what has not changed costs a system call a file.
+
+Notices of the kernel would come sooner, but a watch on a mount that hangs hangs too, and of their
+instances all sidecars of a node share 128."""
 SHARE: Final = 50
 """A pause is so many times as long as the look before it took."""
 MAX_PAUSE_S: Final = 30.0

@@ -140,7 +140,7 @@ def test_a_cluster_dies(scene: Scene) -> None:
     near, federated = scene.load(OWN, count, rate), scene.load(FEDERATED, count, rate)
     across = scene.load(ADDRESSES["east"], count // 10, rate / 10, source="south")
     pause(federated, count / rate / 4)
-    pods = scene.kill("west")
+    pods = scene.kill("west", meanwhile=lambda: pause(federated, 2))
     pause(federated, count / rate / 4)
     scene.start_server("west")
     for pod in pods:

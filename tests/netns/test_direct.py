@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,12 +161,19 @@ def test_the_other_label_changes_the_way_and_drops_nothing(scene: Scene) -> None
                 return
         pytest.fail(f"no call went by {path}")
 
-    with answering(scene.west.pods["api-0"], PORT, b"heard "):
+    with answering(scene.west.pods["api-0"], PORT, b"heard "), ExitStack() as stack:
+        lasting = []
         for labels, path in ((BY_GATEWAY, "gateway"), (DIRECT, "direct")):
+            near = connect_in(scene.east.pods["web-0"].host, API_WEST, PORT, wait_s=30)
+            lasting.append(stack.enter_context(near))
+            near.sendall(b"all along")
             scene.west.label("api", **labels, **MEMBER)
             scene.west.write()
             call_until(path)
         assert load.poll() is None
+        for near in lasting:
+            near.shutdown(socket.SHUT_WR)
+            assert near.recv(64) == b"heard all along"
         told = end_of(load)
         assert told["outcomes"] == {"200": count}, told
         assert gateway.find(0, event="connection", target="api.shop.svc.cluster.local:80")
@@ -273,8 +281,12 @@ def test_an_export_that_is_taken_back(scene: Scene) -> None:
     """Nothing new comes through; what is open is between the two pods, and ends by itself."""
     web = scene.east.pods["web-0"]
     with answering(scene.west.pods["api-0"], PORT, b"heard "):
-        with connect_in(web.host, API_WEST, PORT, wait_s=30) as near:
+        with (
+            connect_in(web.host, API_WEST, PORT, wait_s=30) as near,
+            connect_in(web.host, API_WEST, 80, wait_s=30) as requests,
+        ):
             near.sendall(b"before")
+            assert status_of(requests) == b"200"
             wait_until(lambda: said(web, API_WEST) == b"heard far", seconds=20, what="it is there")
             scene.west.label("api")
             scene.west.write()
@@ -282,9 +294,16 @@ def test_an_export_that_is_taken_back(scene: Scene) -> None:
             near.sendall(b" and after")
             near.shutdown(socket.SHUT_WR)
             assert near.recv(64) == b"heard before and after"
+            assert status_of(requests) == b"503"
         scene.west.label("api", **DIRECT, **MEMBER)
         scene.west.write()
         wait_until(lambda: said(web, API_WEST) == b"heard far", seconds=20, what="it is back")
+
+
+def status_of(near: socket.socket) -> bytes:
+    """Ask once on a connection that is kept; return the status."""
+    near.sendall(b"GET / HTTP/1.1\r\nHost: api\r\n\r\n")
+    return near.recv(65_536)[9:12]
 
 
 def test_partition_and_heal(scene: Scene) -> None:

@@ -43,12 +43,15 @@ pytestmark = [
 PORT = 9000
 API = "10.97.0.20"
 PRIVATE = "10.97.0.21"
+BARE = "10.97.0.22"
+SKIPPING = "10.97.0.23"
 API_WEST = "10.97.0.30"
 GATEWAY = identity("gateway", "west")
 HTTP1, HTTP2 = PORTS["HTTP/1"], PORTS["HTTP/2"]
 HIDDEN_PORT = 9099
 """What ``private`` leads to."""
 HIDDEN = "private.shop.svc.cluster.local"
+SKIPS = {"config.linkerd.io/skip-inbound-ports": str(PORT)}
 NAME = "api.shop.svc.cluster.local"
 
 
@@ -94,6 +97,9 @@ def scene() -> Iterator[Scene]:
         for pod, account in (("web-0", "web"), ("cron-0", "cron")):
             east.workload(pod, account)
         west.workload("api-0", "api")
+        # Said to be meshed, with no sidecar there: one has to be proved, the other is said to skip.
+        west.workload("bare-0", "bare")
+        west.workload("skips-0", "skips", annotations=SKIPS)
         west.workload(
             "gateway-0",
             "gateway",
@@ -102,6 +108,8 @@ def scene() -> Iterator[Scene]:
         )
         ports = {port: port for port in (PORT, *PORTS.values())}
         west.service("api", "api", [API], ports, BY_GATEWAY)
+        west.service("bare", "bare", [BARE], {PORT: PORT}, BY_GATEWAY)
+        west.service("skips", "skips", [SKIPPING], {PORT: PORT}, BY_GATEWAY)
         west.service("private", "api", [PRIVATE], {80: HIDDEN_PORT, PORT: HIDDEN_PORT})
         # Written down for their addresses alone: clients of this test have no DNS.
         east.service("api-west", "", [API_WEST], ports)
@@ -179,9 +187,27 @@ def test_what_is_not_exported_is_not_reached(scene: Scene, header: TransportHead
         assert ask(scene.web, API_WEST, PORT, b"me") == b"you said: me"
 
 
+@pytest.mark.parametrize("name", ["bare", "skips"])
+@pytest.mark.parametrize("session", [None, SessionProtocol.HTTP1], ids=["bytes", "HTTP/1"])
+def test_a_meshed_pod_is_sent_no_plaintext(
+    scene: Scene, name: str, session: SessionProtocol | None
+) -> None:
+    """Not even one that listens and has no sidecar to prove itself."""
+    header = TransportHeader(PORT, f"{name}.shop.svc.cluster.local", session)
+    with hidden(scene.west.pods[f"{name}-0"], PORT) as heard:
+        with let_in(scene, header) as near:
+            near.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert first_line(near)[9:12] in {b"", b"502", b"503", b"504"}
+        assert heard == []
+        # It would have been heard.
+        with connect_in(scene.gateway.pod.host, scene.west.pods[f"{name}-0"].ip, PORT) as near:
+            near.sendall(b"me")
+            assert near.recv(12) == b"HTTP/1.1 299"
+
+
 @contextmanager
-def hidden(scene: Scene) -> Iterator[list[bytes]]:
-    """Serve what is not exported; what comes to it is kept, and is the test's failure."""
+def hidden(pod: Pod, port: int = HIDDEN_PORT) -> Iterator[list[bytes]]:
+    """Serve what nothing may come to; what does is kept, and is the test's failure."""
     heard: list[bytes] = []
 
     def run(listener: socket.socket) -> None:
@@ -193,7 +219,7 @@ def hidden(scene: Scene) -> Iterator[list[bytes]]:
                     heard.append(connection.recv(4096))
                     connection.sendall(b"HTTP/1.1 299 Hidden\r\ncontent-length: 0\r\n\r\n")
 
-    with listener_in(scene.api.host, "::", HIDDEN_PORT) as listener:
+    with listener_in(pod.host, "::", port) as listener:
         listener.settimeout(None)
         thread = threading.Thread(target=run, args=(listener,))
         thread.start()
@@ -239,7 +265,7 @@ def test_no_head_leads_elsewhere(scene: Scene, trick: str) -> None:
     """From an app, and from somebody with a good identity who writes to the gateway himself."""
     head = f"{TRICKS[trick]}\r\n".encode()
     wanted = {b"200", b"400", b"404", b"405", b"501"}
-    with hidden(scene) as heard:
+    with hidden(scene.api) as heard:
         with connect_in(scene.web.host, API_WEST, HTTP1) as near:
             near.sendall(head)
             assert first_line(near)[9:12] in wanted
@@ -258,7 +284,7 @@ def test_no_authority_leads_elsewhere(scene: Scene) -> None:
         [(":authority", "api"), ("x-forwarded-host", HIDDEN), ("forwarded", f"host={HIDDEN}")],
         [(":authority", "api"), ("l5d-orig-proto", "HTTP/1.1; absolute-form")],
     ]
-    with hidden(scene) as heard:
+    with hidden(scene.api) as heard:
         for port in (HTTP1, HTTP2):
             for each in fields:
                 with let_in(scene, TransportHeader(port, NAME, SessionProtocol.HTTP2)) as near:

@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,12 +113,14 @@ class Scene:
         start = mesh.start_gateway if pod == "gateway-0" else mesh.start_sidecar
         self.sidecars[f"{cluster}/{pod}"] = start(pod)
 
-    def kill(self, cluster: str) -> list[str]:
-        """Kill all that runs in a cluster, at once; return the pods."""
+    def kill(self, cluster: str, *, meanwhile: Callable[[], None] = lambda: None) -> list[str]:
+        """Kill all that runs in a cluster, its gateway after ``meanwhile``; return the pods."""
         pods = [each for each in self.meshes[cluster].pods if f"{cluster}/{each}" in self.sidecars]
-        for pod in pods:
-            self.sidecars[f"{cluster}/{pod}"].program.kill()
         self.servers[cluster].kill()
+        for pod in sorted(pods):
+            if pod == "gateway-0":
+                meanwhile()
+            self.sidecars[f"{cluster}/{pod}"].program.kill()
         return pods
 
     def packets_to_gateway(self, cluster: str) -> int:
