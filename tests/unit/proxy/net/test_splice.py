@@ -21,11 +21,24 @@ from proxy.net.splice import PATIENCE, SMALL_BYTES, SPLICE_AFTER_BYTES, Pipes
 from proxy.net.stream import Stream
 from proxy.wire.tls import TlsEngine
 from tests.support.relays import Joined, joined, pipe_ends
-from tests.support.streams import Witness, ending_of, read_exactly, reset, until
+from tests.support.streams import Witness, connected, ending_of, read_exactly, reset, until
 
 _BIG: Final = bytes(range(256)) * 4_096
 _INTEGRITY_BYTES: Final = 1 << (30 if os.environ.get("PILLION_FULL_LENGTH") else 27)
 BOTH: Final = ("client", "server")
+
+
+class Unheard:
+    """Who has a pipe, and uses it by itself."""
+
+    def on_filled(self, size: int) -> None:
+        """Never called."""
+
+    def on_unfilled(self) -> None:
+        """Never called."""
+
+    def on_idle(self) -> None:
+        """Never called."""
 
 
 @pytest.fixture
@@ -164,6 +177,37 @@ async def test_bytes_in_the_backlog_go_first(poller: Poller, pipes: Pipes) -> No
             arriving = tasks.create_task(read_exactly(both.client, 16 * len(_BIG)))
         assert arriving.result() == _BIG * 16
         assert pipes.on_loan == 1
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_stream_sends_its_backlog_then_the_pipe_then_its_end(
+    poller: Poller, pipes: Pipes, ends: bool
+) -> None:
+    """All of them waiting at once."""
+    with connected() as (near, reader), connected() as (source, writer):
+        witness = Witness()
+        stream = Stream(poller, near, witness)
+        stream.write(_BIG * 12)
+        backlog = stream.backlog_bytes
+        assert backlog > 0
+        pipe = pipes.lend(Unheard())
+        assert pipe is not None
+        writer.sendall(b"from the pipe")
+        assert pipe.fill(source.fileno()) == 13
+        stream.write_from(pipe)
+        assert (stream.backlog_bytes, pipe.held, stream.congested) == (backlog, 13, True)
+        assert stream.bytes_out == 12 * len(_BIG) + 13
+        if ends:
+            stream.end()
+            assert not stream.ended_out
+        data = await read_exactly(reader, 12 * len(_BIG) + 13)
+        assert data[-17:] == _BIG[-4:] + b"from the pipe"
+        await until(lambda: witness.drains)
+        assert (stream.congested, stream.ended_out, pipe.held) == (False, ends, 0)
+        if ends:
+            assert await ending_of(reader) == "end"
+        pipes.give_back(pipe)
+        stream.close()
 
 
 @pytest.mark.parametrize("secure", ["near", "far"])
