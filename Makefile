@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench image fmt lint type compile lock proto docs clean
+.PHONY: help demo test check bench bench-full image fmt lint type compile lock proto docs clean
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?=
@@ -19,10 +19,12 @@ VENV := .venv/bin
 # The installed wheel is under test, not the checkout: what a user runs, package data included.
 # Compiled or not, `python -m pytest` without this tests the checkout.
 INSTALLED := PYTHONSAFEPATH=1
+# The compiled core, with the rest of the checkout behind it.
+MEASURED := PYTHONSAFEPATH=1 PYTHONPATH=build/compiled:.
 COMPILER := $(if $(filter 1,$(PILLION_COMPILE)),compile)
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 demo:  ## two workloads, their sidecars and real traffic on this machine
 	@for each in demo $(COMPILER); do tools/debian-packages $$each; done
@@ -37,11 +39,18 @@ test:  ## every test this machine can run; ARGS="-k words" narrows it
 check:  ## what CI runs: lint, types, tests, and the tests once more on the compiled core
 	@.ci/run
 
-bench:  ## the figures beside haproxy's and nginx's, the core compiled; ARGS=clusters: other clusters
-	@tools/debian-packages bench
-	@tools/debian-packages compile
+bench:  ## figures beside haproxy, nginx and stunnel, the core compiled; ARGS=clusters: other clusters
+	@for each in bench compile; do tools/debian-packages $$each; done
 	@tools/venv dev compiled
-	@PYTHONSAFEPATH=1 PYTHONPATH=build/compiled:. $(VENV)/python -m bench $(ARGS)
+	@$(MEASURED) $(VENV)/python -m bench $(ARGS)
+
+bench-full:  ## every row, growth, policy and balance; as root other clusters as well: half an hour
+	@for each in bench compile; do tools/debian-packages $$each; done
+	@tools/venv dev compiled
+	@run() { $(MEASURED) $(VENV)/python -m "$$@" || missed="$$missed, $$*"; }; missed=; \
+	    run bench --full; run bench.growth; run bench.policy --save; run bench.balance --save; \
+	    if [ "$$(id -u)" = 0 ]; then run bench clusters; else echo "other clusters need root"; fi; \
+	    [ -z "$$missed" ] || { echo "could not be run, or a target is missed: $${missed#, }"; exit 1; }
 
 image:  ## the container images: the sidecar's, and the init container's
 	@docker info >/dev/null 2>&1 || tools/debian-packages image

@@ -6,7 +6,6 @@ the bench itself is missing.
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import sys
@@ -32,11 +31,15 @@ from bench.nginx import Nginx
 from bench.place import pick_cores, pin_to, reserve_addresses
 from bench.plot import draw
 from bench.process import Processes, end_by_clean_up
+from bench.record import RESULTS, write_json
 from bench.result import Report, Settings, to_json
 from bench.sidecar import Pillion
 from bench.spread import spread
+from bench.startup import PASSES as STARTS
+from bench.startup import measure_starts
+from bench.stunnel import Stunnel
 from bench.table import render
-from bench.work import FIRST_BYTE, FOOTPRINT, WORKS
+from bench.work import FIRST_BYTE, FOOTPRINT, START_UP, WORKS
 from core.errors import ConfigError, MeshError
 
 CANDIDATES: Final[tuple[Candidate, ...]] = (
@@ -44,13 +47,17 @@ CANDIDATES: Final[tuple[Candidate, ...]] = (
     Haproxy("haproxy-h2", upgrades=True),
     Haproxy("haproxy-splice", splices=True),
     Nginx(),
+    Stunnel(),
     Pillion(),
     Pillion("pillion-h1", upgrades=False),
 )
-WORK_KEYS: Final = (*(work.key for work in WORKS), FIRST_BYTE, FOOTPRINT)
-RESULTS: Final = Path(__file__).parent / "results"
+WORK_KEYS: Final = (*(work.key for work in WORKS), FIRST_BYTE, FOOTPRINT, START_UP)
+JUDGED_KEYS: Final = (*(work.key for work in WORKS if work.targets), *WORK_KEYS[len(WORKS) :])
+"""Rows that have a target."""
 WARM_SECONDS: Final = 0.4
-TABLE_WIDTH: Final = 140
+BRIEF: Final = Settings(rounds=5, seconds=0.7, warm_seconds=WARM_SECONDS)
+FULL: Final = Settings(rounds=7, seconds=1.2, warm_seconds=WARM_SECONDS)
+TABLE_WIDTH: Final = 176
 """Columns below which the table would break its lines; a narrower terminal does that itself."""
 DESCRIPTORS: Final = 8192
 """Open files a process of the run may need: 1,000 idle connections take a hop 2,000."""
@@ -61,12 +68,15 @@ DESCRIPTORS: Final = 8192
     context_settings={"help_option_names": ["-h", "--help"]},
     subcommand_metavar="[clusters [OPTIONS]]",
 )
-@click.option("--rounds", type=click.IntRange(1, 50), default=5, show_default=True)
+@click.option("--full", is_flag=True, help="Rows without a target as well, and more of each.")
+@click.option(
+    "--rounds", type=click.IntRange(1, 50), default=None, show_default="5, of a full run 7"
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(0.1, 30),
-    default=1.2,
-    show_default=True,
+    default=None,
+    show_default="0.7, of a full run 1.2",
     help="How long each measurement lasts.",
 )
 @click.option(
@@ -89,21 +99,24 @@ DESCRIPTORS: Final = 8192
 @click.pass_context
 def main(
     context: click.Context,
-    rounds: int,
-    seconds: float,
+    *,
+    full: bool,
+    rounds: int | None,
+    seconds: float | None,
     only: tuple[str, ...],
     names: tuple[str, ...],
     output: Path,
 ) -> None:
-    """Measure pillion beside haproxy and nginx on this machine, on loopback."""
+    """Measure pillion beside haproxy, nginx and stunnel on this machine, on loopback."""
     end_by_clean_up()
     if context.invoked_subcommand is not None:
         return
     talk = Console(stderr=True)
-    settings = Settings(rounds, seconds, WARM_SECONDS)
+    usual = FULL if full else BRIEF
+    settings = Settings(rounds or usual.rounds, seconds or usual.seconds, WARM_SECONDS)
     chosen = [candidate for candidate in CANDIDATES if not names or candidate.name in names]
     try:
-        report = run(chosen, only or WORK_KEYS, settings, talk)
+        report = run(chosen, only or (WORK_KEYS if full else JUDGED_KEYS), settings, talk)
     except MeshError as error:
         talk.print(f"bench: {error}", style="bold red", markup=False)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
@@ -153,6 +166,10 @@ def run(
             more, failures = measure_footprints(stage, present, min(settings.rounds, PASSES), say)
             rows += more
             findings.failures += failures
+        if START_UP in keys:
+            more, failures = measure_starts(stage, present, max(settings.rounds, STARTS), say)
+            rows += more
+            findings.failures += failures
     return Report(
         taken=datetime.now(UTC).isoformat(timespec="seconds"),
         settings=settings,
@@ -170,10 +187,9 @@ def run(
 
 def write(report: Report, output: Path) -> list[Path]:
     """Write JSON and plot, named by date and time, into ``output``; return the files."""
-    output.mkdir(parents=True, exist_ok=True)
     taken = datetime.fromisoformat(report.taken)
     data = output / f"{taken:%Y-%m-%d-%H%M%S}.json"
-    data.write_text(json.dumps(to_json(report), indent=1, ensure_ascii=False) + "\n")
+    write_json(data, to_json(report))
     picture = data.with_suffix(".png")
     return [data, picture] if draw(report, picture) else [data]
 

@@ -113,6 +113,7 @@ class Pair:
     """Where the outbound hop connects."""
     greeting: Greeting
     carried: Carried
+    tells_pauses: bool
 
     @property
     def children(self) -> list[Child]:
@@ -131,6 +132,11 @@ class Candidate(Protocol):
     @property
     def carries(self) -> frozenset[Carried]:
         """What it can be measured with."""
+        ...
+
+    @property
+    def tells_pauses(self) -> bool:
+        """Whether its hops, on SIGUSR1, tell of their garbage collector on standard output."""
         ...
 
     def missing(self) -> str:
@@ -158,7 +164,8 @@ def start_pair(
     hops = plan_hops(stage, resumes=resumes, is_declared=is_declared, carried=carried)
     inbound, outbound = (start_hop(candidate, stage, hop) for hop in hops)
     entry, inner = (hop.listen for hop in reversed(hops))
-    return Pair(outbound, inbound, entry, inner, candidate.greeting(stage.backend), carried)
+    greeting = candidate.greeting(stage.backend)
+    return Pair(outbound, inbound, entry, inner, greeting, carried, candidate.tells_pauses)
 
 
 def plan_hops(

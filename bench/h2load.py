@@ -60,6 +60,7 @@ def done(said: str) -> dict[str, float | str]:
         "errors": int(requests[2]),
         "p50_us": 0.0,
         "p99_us": 0.0,
+        "p999_us": 0.0,
     }
 
 

@@ -17,6 +17,8 @@ MAX_CONNECTIONS: Final = 4096
 class Haproxy:
     """haproxy, twice."""
 
+    tells_pauses: Final = False
+
     def __init__(
         self, name: str = "haproxy", *, upgrades: bool = False, splices: bool = False
     ) -> None:

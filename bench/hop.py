@@ -4,15 +4,19 @@ The real data plane on a mesh directory. On loopback nothing is redirected, so t
 every connection that it was going to IP and PORT. Everything else is as in a pod: the outbound
 hop finds the endpoint by Service and policy, dials its direct port with mutual TLS and a
 transport header; the inbound one reads the header, asks policy for the client's identity, counts
-and logs.
+and logs. On SIGUSR1 it prints the garbage collector's longest pause since the last one, as JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 import os
 import signal
 import sys
+import time
+from typing import final
 
 import uvloop
 
@@ -28,6 +32,28 @@ from proxy.app import Providers, Sidecar
 from proxy.config import Config, read_config
 from proxy.net.capture import FixedCapture
 from proxy.telemetry.log import make_logger
+
+
+@final
+class Pauses:
+    """Times the garbage collector's runs; called by it, not by what is measured."""
+
+    def __init__(self) -> None:
+        self._began = 0.0
+        self._longest_s = 0.0
+
+    def __call__(self, phase: str, _info: dict[str, int]) -> None:
+        """Take notice of a run that begins or ends (``gc.callbacks``)."""
+        now = time.perf_counter()
+        if phase == "start":
+            self._began = now
+        else:
+            self._longest_s = max(self._longest_s, now - self._began)
+
+    def tell(self) -> None:
+        """Print the longest run, and forget it."""
+        print(json.dumps({"longest_pause_us": self._longest_s * 1e6}), flush=True)
+        self._longest_s = 0.0
 
 
 def load_identity(config: Config, clock: SystemClock) -> LeafFiles:
@@ -76,7 +102,10 @@ async def serve(config: Config, destination: Address) -> int:
         make_logger(config.log_level, "json"),
         clock,
     )
+    pauses = Pauses()
+    gc.callbacks.append(pauses)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sidecar.stop)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, pauses.tell)
     return await sidecar.run()
 
 

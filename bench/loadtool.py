@@ -169,6 +169,7 @@ class LoadResult:
     """Connections lost, the warm-up's included."""
     p50_us: float
     p99_us: float
+    p999_us: float
 
 
 @final
@@ -279,6 +280,7 @@ def load_result(said: dict[str, float | str]) -> LoadResult:
         errors=int(said["errors"]),
         p50_us=float(said["p50_us"]),
         p99_us=float(said["p99_us"]),
+        p999_us=float(said["p999_us"]),
     )
 
 

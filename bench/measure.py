@@ -6,21 +6,26 @@ all of them; ratios are then taken within a round.
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import Final, final
 
 from bench.candidate import Candidate, Carried, Pair, Stage, start_pair
 from bench.figure import figure
-from bench.loadtool import LoadResult, run_load, start_backend
+from bench.loadtool import Lines, LoadResult, run_load, start_backend
 from bench.place import reserve_addresses
 from bench.probe import Tls, objections, probe, probe_plaintext
 from bench.process import CoreTime, core_time, cpu_ns
 from bench.result import Row, Settings, compare
 from bench.spread import Rounds
-from bench.work import Metric, Work, cost_of, value_of
+from bench.work import LONGEST_PAUSE, Metric, Work, cost_of, value_of
 from core.errors import UnreachableError
 
+TELL_TIMEOUT_S: Final = 5.0
+"""For a hop's word on its pauses."""
 Say = Callable[[str], None]
 """Takes one line for the person who waits."""
 
@@ -45,6 +50,8 @@ class Sample:
     cost: float
     """CPU time per operation, both hops together, in the work's cost unit."""
     disturbance: Disturbance
+    pause_us: float | None = None
+    """The longest pause of a hop's garbage collector; None where there is none to tell of."""
 
 
 @final
@@ -93,8 +100,11 @@ def run_rounds(
         )
         for resumes, carried in dict.fromkeys((work.resumes, work.carried) for work in works)
     }
-    for number in range(settings.rounds):
+    rounds = {work.key: max(settings.rounds, work.least_rounds) for work in works}
+    for number in range(max(rounds.values(), default=0)):
         for work in works:
+            if number >= rounds[work.key]:
+                continue
             running = list(pairs[work.resumes, work.carried].items())
             if number % 2:
                 running.reverse()
@@ -105,7 +115,7 @@ def run_rounds(
                 shown = figure(value_of(work.metrics[0], sample.result)) if sample else "failed"
                 said.append(f"{name} {shown}")
             say(
-                f"round {number + 1}/{settings.rounds}  {work.title}  "
+                f"round {number + 1}/{rounds[work.key]}  {work.title}  "
                 f"({work.metrics[0].unit})  {'  '.join(said)}"
             )
     stage.processes.stop(
@@ -159,22 +169,43 @@ def _measure(
     stage: Stage, pair: Pair, work: Work, settings: Settings, findings: Findings
 ) -> Sample | None:
     before: list[tuple[int, CoreTime]] = []
+    looks_at_pauses = pair.tells_pauses and LONGEST_PAUSE in work.metrics
 
     def look() -> tuple[int, CoreTime]:
         return cpu_ns(pair.children), core_time(stage.cores.hops)
 
+    def begin() -> None:
+        if looks_at_pauses:
+            longest_pause_us(pair)
+        before.append(look())
+
     try:
         result = run_load(
             *(stage, work.load, pair.entry, settings.warm_seconds, settings.seconds),
-            at_window=lambda: before.append(look()),
+            at_window=begin,
         )
+        used_after, core_after = look()
+        pause_us = longest_pause_us(pair) if looks_at_pauses else None
     except UnreachableError as error:
         findings.failures.append(f"{pair.inbound.name}, {work.title}: {error}")
         return None
-    used_after, core_after = look()
     used_before, core_before = before[0]
     used = used_after - used_before
-    return Sample(result, cost_of(used, result), disturbance(core_before, core_after, used))
+    around = disturbance(core_before, core_after, used)
+    return Sample(result, cost_of(used, result), around, pause_us)
+
+
+def longest_pause_us(pair: Pair) -> float:
+    """Return the longest pause of either hop's garbage collector since the last time.
+
+    Raises UnreachableError when a hop does not tell within TELL_TIMEOUT_S.
+    """
+    longest = 0.0
+    for child in pair.children:
+        os.kill(child.process.pid, signal.SIGUSR1)
+        with closing(Lines(child)) as lines:
+            longest = max(longest, float(lines.next(TELL_TIMEOUT_S)["longest_pause_us"]))
+    return longest
 
 
 def disturbance(before: CoreTime, after: CoreTime, used: int) -> Disturbance:
@@ -206,10 +237,12 @@ def _row(work: Work, metric: Metric, findings: Findings) -> Row:
         title=f"{work.title}, {metric.title}" if metric.title else work.title,
         metric=metric,
         results=compare(values, costs if is_first else None),
-        target=work.target if metric.key == work.judged.key else None,
+        targets=tuple(target for about, target in work.targets if about is metric),
         cost_unit=work.cost_unit if is_first else "",
     )
 
 
 def _values(metric: Metric, samples: list[Sample | None]) -> Rounds:
+    if metric is LONGEST_PAUSE:
+        return tuple(sample and sample.pause_us for sample in samples)
     return tuple(value_of(metric, sample.result) if sample else None for sample in samples)

@@ -26,6 +26,7 @@ class Nginx:
 
     name: Final = "nginx"
     carries: Final = frozenset((Carried.OPAQUE, Carried.PLAIN, Carried.HTTP1))
+    tells_pauses: Final = False
 
     def missing(self) -> str:
         """Return what this machine lacks."""

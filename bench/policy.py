@@ -15,7 +15,6 @@ import statistics
 import sys
 import tempfile
 import time
-import timeit
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +25,8 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from bench.cost import costs_of
+from bench.record import RESULTS, record
 from cli.version import core_modules, core_speed
 from control.embedded import EmbeddedControl
 from control.mesh import Mesh
@@ -60,7 +61,7 @@ SERVERS: Final = 1_000
 POLICIES: Final = 5_000
 ROUTES: Final = 1_000
 DECISIONS: Final = 1_000_000
-TURNS: Final = 15
+TURNS: Final = 30
 """How often each action is timed, in turn with the others; the best counts."""
 
 TRUST: Final = "serviceaccount.identity.linkerd.cluster.local"
@@ -164,11 +165,7 @@ def policy_of(mesh: Mesh) -> ServerPolicy:
 
 def cost(*actions: Callable[[], object]) -> list[float]:
     """Return microseconds of each action: the best of many turns, taken in turn."""
-    best = [float("inf")] * len(actions)
-    for _ in range(TURNS):
-        for place, action in enumerate(actions):
-            best[place] = min(best[place], timeit.timeit(action, number=4_000) / 4_000 * 1e6)
-    return best
+    return costs_of(actions, TURNS)
 
 
 def _must(holds: bool, what: str) -> None:  # noqa: FBT001 - a claim
@@ -217,7 +214,7 @@ def route_rows(base: ServerPolicy) -> list[Row]:
         (PathMatchKind.PREFIX, "/api/v{}/orders"),
         (PathMatchKind.REGEX, "/api/v{}/orders/[0-9]+"),
     ):
-        tables = [_routed(base, kind, value, count) for count in (1, ROUTES)]
+        tables = [routed(base, kind, value, count) for count in (1, ROUTES)]
         for table in tables:
             _must(isinstance(decide_request(table, ADMITTED, REQUEST), Permit), kind.value)
         alone, among = cost(
@@ -250,7 +247,7 @@ def outbound_rows() -> list[Row]:
         (PathMatchKind.EXACT, "/api/v{}/orders/42"),
         (PathMatchKind.PREFIX, "/api/v{}/orders"),
     ):
-        tables = [_outbound(kind, value, count) for count in (1, ROUTES)]
+        tables = [outbound_routed(kind, value, count) for count in (1, ROUTES)]
         for table in tables:
             _must(table.find(head) is not None, kind.value)
         alone, among = cost(
@@ -262,7 +259,8 @@ def outbound_rows() -> list[Row]:
     return rows
 
 
-def _outbound(kind: PathMatchKind, value: str, count: int) -> OutboundRoutes:
+def outbound_routed(kind: PathMatchKind, value: str, count: int) -> OutboundRoutes:
+    """Return the table of a Service with so many routes of one kind; ``value`` holds a number."""
     routes = tuple(
         OutboundRoute(
             metadata=Metadata(kind="HTTPRoute", name=f"route-{n}"),
@@ -274,7 +272,8 @@ def _outbound(kind: PathMatchKind, value: str, count: int) -> OutboundRoutes:
     return OutboundRoutes(policy, is_http2=False)
 
 
-def _routed(base: ServerPolicy, kind: PathMatchKind, value: str, count: int) -> ServerPolicy:
+def routed(base: ServerPolicy, kind: PathMatchKind, value: str, count: int) -> ServerPolicy:
+    """Return ``base`` with so many routes of one kind; ``value`` holds a number."""
     routes = tuple(
         InboundRoute(
             metadata=Metadata(kind="HTTPRoute", name=f"route-{n}"),
@@ -442,18 +441,21 @@ def render(rows: Sequence[Row]) -> Table:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--no-directory", is_flag=True, help="Leave out the row that writes files and waits.")
-def main(as_json: bool, no_directory: bool) -> None:  # noqa: FBT001 - click's own
+@click.option("--save", is_flag=True, help="Write JSON to bench/results as well.")
+def main(*, as_json: bool, no_directory: bool, save: bool) -> None:
     """Measure decisions and changes of policy on this machine."""
     rows = measure(with_directory=not no_directory)
+    data = {
+        "core": core_speed(core_modules()),
+        "rows": [
+            {**asdict(row), "must": None if row.must == float("inf") else row.must}
+            | {"holds": row.holds}
+            for row in rows
+        ],
+    }
+    if save:
+        click.echo(f"wrote {record('policy', data, RESULTS)}", err=True)
     if as_json:
-        data = {
-            "core": core_speed(core_modules()),
-            "rows": [
-                {**asdict(row), "must": None if row.must == float("inf") else row.must}
-                | {"holds": row.holds}
-                for row in rows
-            ],
-        }
         click.echo(json.dumps(data, indent=2))
     else:
         Console(width=120).print(render(rows))

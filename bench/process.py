@@ -172,24 +172,11 @@ def family_cpu_ns(pid: int) -> int:
 
 
 def _cpu_ns(pid: int) -> int:
-    try:
-        return sum(
-            int((task / "schedstat").read_text().split()[0])
-            for task in Path(f"/proc/{pid}/task").iterdir()
-        )
-    except FileNotFoundError:
-        # Kernels without CONFIG_SCHED_INFO have only clock ticks.
-        with suppress(OSError):
-            return _cpu_ticks(Path(f"/proc/{pid}/stat").read_text()) * _TICKS_NS
-        return 0
-    except OSError:
-        return 0
-
-
-def _cpu_ticks(stat: str) -> int:
-    # The name, in parentheses, may hold spaces and parentheses (proc_pid_stat(5)).
-    fields = stat.rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
+    # A process's own clock counts threads that have ended; /proc has only those that live. Its
+    # number is made of the complement of the process's and CPUCLOCK_SCHED (linux/posix-timers.h).
+    with suppress(OSError):
+        return time.clock_gettime_ns(~pid << 3 | 2)
+    return 0
 
 
 def resident_kib(child: Child) -> int:

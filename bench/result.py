@@ -7,9 +7,10 @@ from typing import Final, final
 
 from bench.probe import Tls
 from bench.spread import Rounds, Spread, paired_ratios, spread
-from bench.work import BASELINE, SUBJECT, Basis, Metric, Target
+from bench.target import BASELINE, OWN, Basis, Judgement, Target
+from bench.work import Metric
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Raised when a key changes its meaning or goes away; new keys do not raise it."""
 
 
@@ -36,7 +37,7 @@ class Row:
     title: str
     metric: Metric
     results: tuple[Result, ...]
-    target: Target | None = None
+    targets: tuple[Target, ...] = ()
     cost_unit: str = ""
 
     def of(self, candidate: str) -> Result | None:
@@ -44,20 +45,38 @@ class Row:
         return next((result for result in self.results if result.candidate == candidate), None)
 
     @property
-    def holds(self) -> bool | None:
-        """Whether the subject reaches the target; None where either is missing."""
-        subject = self.of(SUBJECT)
-        if self.target is None or subject is None:
+    def judgements(self) -> list[Judgement]:
+        """Return the targets that can be judged: what they speak of was measured."""
+        found = (self._judged(target) for target in self.targets)
+        return [judgement for judgement in found if judgement is not None]
+
+    def _judged(self, target: Target) -> Judgement | None:
+        subject = self._figures(target.subject, target.basis)
+        is_higher_better = self.metric.is_higher_better or target.basis is Basis.WORK_PER_CPU
+        if target.basis is Basis.VALUE:
+            seen = spread(subject)
+            return seen and Judgement(target, is_higher_better, seen, "", seen)
+        measured = spread(_ratios(subject, self._figures(target.to, target.basis)))
+        if measured is None:
             return None
-        if self.target.basis is Basis.WORK_PER_CPU:
-            cost = spread(subject.cost_ratios)
-            return None if cost is None else 1 / cost.median >= self.target.limit
-        seen = spread(subject.ratios if self.target.basis is Basis.RATIO else subject.values)
-        if seen is None:
-            return None
-        if self.metric.is_higher_better:
-            return seen.median >= self.target.limit
-        return seen.median <= self.target.limit
+        names = target.peers or [each.candidate for each in self.results]
+        medians = {
+            name: seen.median
+            for name in names
+            if name not in OWN and (seen := spread(self._figures(name, target.basis)))
+        }
+        choose = max if is_higher_better else min
+        best = choose(medians, key=lambda name: medians[name], default="")
+        beside_best = spread(_ratios(subject, self._figures(best, target.basis)))
+        return Judgement(target, is_higher_better, measured, best, beside_best)
+
+    def _figures(self, candidate: str, basis: Basis) -> Rounds:
+        result = self.of(candidate)
+        if result is None:
+            return ()
+        if basis is not Basis.WORK_PER_CPU:
+            return result.values
+        return tuple(1 / cost if cost else None for cost in result.costs)
 
 
 @final
@@ -113,9 +132,16 @@ def compare(
 
 
 def _ratios(values: Rounds, baseline: Rounds | None) -> Rounds:
-    if baseline is None:
+    if not baseline or not values:
         return (None,) * len(values)
     return paired_ratios(values, baseline)
+
+
+def shown(metric: Metric, seen: Spread) -> float:
+    """Return which of a row's rounds stands for all: the median, or the worst."""
+    if not metric.is_worst:
+        return seen.median
+    return seen.minimum if metric.is_higher_better else seen.maximum
 
 
 def to_json(report: Report) -> dict[str, object]:
@@ -137,16 +163,31 @@ def to_json(report: Report) -> dict[str, object]:
 
 
 def _row_json(row: Row) -> dict[str, object]:
-    target = row.target
     return {
         "work": row.work,
         "metric": row.metric.key,
         "title": row.title,
         "unit": row.metric.unit,
         "is_higher_better": row.metric.is_higher_better,
-        "target": {"basis": target.basis.value, "limit": target.limit} if target else None,
-        "holds": row.holds,
+        "targets": [_judgement_json(judgement) for judgement in row.judgements],
         "results": {result.candidate: _result_json(result, row) for result in row.results},
+    }
+
+
+def _judgement_json(judgement: Judgement) -> dict[str, object]:
+    target = judgement.target
+    is_value = target.basis is Basis.VALUE
+    return {
+        "subject": target.subject,
+        "basis": target.basis.value,
+        "is_higher_better": judgement.is_higher_better,
+        "to": None if is_value else target.to,
+        "must": target.must,
+        "measured": asdict(judgement.measured),
+        "best_peer": judgement.best or None,
+        "stretch": target.stretch,
+        "beside_best_peer": _spread_json(judgement.beside_best) if judgement.best else None,
+        "verdict": judgement.verdict.value,
     }
 
 

@@ -21,6 +21,8 @@ HOP: Final = Path(__file__).with_name("hop.py")
 class Pillion:
     """pillion, twice."""
 
+    tells_pauses: Final = True
+
     def __init__(self, name: str = "pillion", *, upgrades: bool = True) -> None:
         """``upgrades``: HTTP/1 goes from hop to hop as HTTP/2; else as HTTP/1.1."""
         self.name: Final = name
@@ -58,13 +60,17 @@ class Pillion:
             destination = hop.inner if is_inbound else service_address(hop.backend)
         return Command(
             [sys.executable, "-P", str(HOP), destination.ip, str(destination.port)],
-            {
-                "PATH": os.environ.get("PATH", os.defpath),
-                "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-                **{f"{PREFIX}{name}": str(value) for name, value in settings.items()},
-            },
+            environment() | {f"{PREFIX}{name}": str(value) for name, value in settings.items()},
         )
 
     def greeting(self, backend: Address) -> Greeting:
         """Return the direct port's: its protocol, and the header that names the backend's port."""
         return Greeting(ALPN, encode_header(TransportHeader(backend.port)))
+
+
+def environment() -> dict[str, str]:
+    """Return what our interpreter is started with, so that it imports what we would."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from rich import box
@@ -10,18 +11,24 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.figure import figure
-from bench.result import Report, Result, Row
+from bench.result import Report, Row, shown
 from bench.spread import Spread, spread
-from bench.work import BASELINE, SUBJECT, Basis, Target
+from bench.target import BASELINE, SUBJECT, Basis, Judgement, Verdict
 
 NOTHING: Final = "-"
+_STYLES: Final = {
+    Verdict.MISSES: "bold red",
+    Verdict.HOLDS: "green",
+    Verdict.STRETCH: "bold green",
+}
 DISTURBANCE_WORTH_SAYING: Final = 5.0
 """Percent of the hops' core."""
 
 
 def render(report: Report) -> RenderableType:
-    """Return the table and what has to be said with it."""
-    return Group(_table(report), *_notes(report))
+    """Return the figures, the targets, and what has to be said with them."""
+    judged = [(row, judgement) for row in report.rows for judgement in row.judgements]
+    return Group(_table(report), *([_targets(judged)] if judged else []), *_notes(report))
 
 
 def candidates_of(report: Report) -> list[str]:
@@ -40,23 +47,59 @@ def _table(report: Report) -> Table:
     if compared and BASELINE in names:
         table.add_column(f"{compared} / {BASELINE}", justify="right", no_wrap=True)
         table.add_column("CPU ratio", justify="right", no_wrap=True)
-    table.add_column("must", justify="right", no_wrap=True)
-    table.add_column("holds", no_wrap=True)
     for row in report.rows:
         result = row.of(compared)
-        cells = [row.title, row.metric.unit, *(_value(row.of(name)) for name in names)]
+        cells = [row.title, row.metric.unit, *(_value(row, name) for name in names)]
         if compared and BASELINE in names:
             cells += [
                 ratio_text(spread(result.ratios) if result else None),
                 ratio_text(spread(result.cost_ratios) if result else None),
             ]
-        table.add_row(*cells, target_text(row), _verdict(row))
+        table.add_row(*cells)
     return table
 
 
-def _value(result: Result | None) -> str:
+def _targets(judged: Sequence[tuple[Row, Judgement]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("target", min_width=24)
+    table.add_column("of", no_wrap=True)
+    for name in ("measured", "must", "beside the best", "stretch"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for row, each in judged:
+        target, beside = each.target, each.best and each.beside_best
+        table.add_row(
+            row.title,
+            subject_text(each, row.metric.unit),
+            ratio_text(each.measured),
+            limit_text(each, target.must),
+            f"{ratio_text(beside)} {each.best}" if beside else "",
+            limit_text(each, target.stretch),
+            Text(each.verdict.value, style=_STYLES[each.verdict]),
+        )
+    return table
+
+
+def subject_text(judgement: Judgement, unit: str) -> str:
+    """Return whom and what a target speaks of."""
+    target = judgement.target
+    if target.basis is Basis.VALUE:
+        return f"{target.subject}, {unit}"
+    what = {Basis.RATIO: "", Basis.WORK_PER_CPU: " per CPU s"}[target.basis]
+    return f"{target.subject} / {target.to}{what}"
+
+
+def limit_text(judgement: Judgement, limit: float | None) -> str:
+    """Return a limit with its direction; empty without one."""
+    if limit is None:
+        return ""
+    return f"{'≥' if judgement.is_higher_better else '≤'} {figure(limit)}"
+
+
+def _value(row: Row, candidate: str) -> str:
+    result = row.of(candidate)
     seen = spread(result.values) if result else None
-    return figure(seen.median) if seen else NOTHING
+    return figure(shown(row.metric, seen)) if seen else NOTHING
 
 
 def ratio_text(seen: Spread | None) -> str:
@@ -66,32 +109,13 @@ def ratio_text(seen: Spread | None) -> str:
     return f"{seen.median:.2f} ({seen.minimum:.2f}-{seen.maximum:.2f})"
 
 
-def target_text(row: Row) -> str:
-    """Return what the row must reach; empty without a target."""
-    if row.target is None:
-        return ""
-    if row.target.basis is Basis.WORK_PER_CPU:
-        return f"CPU ≤ {1 / row.target.limit:.2f}"
-    sign = "≥" if row.metric.is_higher_better else "≤"
-    return f"{sign} {_limit(row.target, row.metric.unit)}"
-
-
-def _limit(target: Target, unit: str) -> str:
-    return f"{target.limit:.2f}" if target.basis is Basis.RATIO else f"{target.limit:g} {unit}"
-
-
-def _verdict(row: Row) -> Text:
-    if row.holds is None:
-        return Text("")
-    return Text("yes", style="green") if row.holds else Text("no", style="bold red")
-
-
 def _notes(report: Report) -> list[Text]:
     notes = [
         Text(
             f"rounds: {report.settings.rounds}, of {report.settings.seconds:g} s; ratios are "
             "paired by round, with the smallest and the largest in parentheses; CPU ratio: CPU "
-            "time per operation, both hops",
+            "time per operation, both hops; pillion's core is "
+            f"{report.versions.get('pillion_core', 'unknown')}",
             style="dim",
         )
     ]

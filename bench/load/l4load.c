@@ -10,11 +10,12 @@
  * `http1` has one request in flight on each connection, with the fields that a browser and a
  * tracer send; the trace id of each is its own. `paced` sends the same, RATE a second
  * as chance has it (a Poisson process, the same in each run), whatever comes back: each waits for
- * a free connection, and its time counts from when it was due. There a lost connection ends the
- * run.
+ * a free connection, and its time counts from when it was due; what was due in the window is
+ * waited for after its end. There a lost connection ends the run.
  *
  * All but the last print {"event": "window"} when the warm-up is over and everything before is
- * forgotten, then {"event": "done", ...} at the end of the run. `idle` opens its connections one
+ * forgotten, not before something has come of every connection, if that takes no longer than five
+ * seconds; then {"event": "done", ...} at the end of the run. `idle` opens its connections one
  * after the other, each with one echoed byte, prints {"event": "open", ...} and holds them until
  * its standard input ends or MAX_MS have passed. Exit status: 0 measured, 1 nothing could be
  * measured (reason on standard error), 2 usage.
@@ -39,6 +40,9 @@
 #define MAX_RATE 100000
 #define NS_PER_MS 1000000ull
 #define NS_PER_S 1000000000ull
+/* How long more is waited for connections to be warm, and after the window's end for answers to
+ * paced requests. */
+#define PATIENCE_NS (5 * NS_PER_S)
 
 enum kind { THROUGHPUT_DOWN, THROUGHPUT_UP, ROUND_TRIP, CONNECT, HTTP1, PACED };
 
@@ -48,6 +52,7 @@ struct connection {
     size_t received;
     size_t expected; /* octets of the response under way; 0: its head has not come whole */
     int started; /* its first bytes are sent */
+    int warm; /* something has come of it */
 };
 
 /* The field whose value is another one in every request; hexadecimal digits go to its zeros. */
@@ -71,13 +76,13 @@ static struct sockaddr_in target;
 static int poller;
 static size_t message = 1;
 static uint64_t done_bytes, done_operations, errors;
-static long alive;
+static long alive, cold; /* connections; of them those of which nothing has come */
 
 /* Of PACED: the connections without a request, first come first; when the next one is due. */
 static int resting[MAX_DESCRIPTORS];
 static size_t first_resting, resting_count;
 static double interval; /* the mean, in ns */
-static uint64_t next_due;
+static uint64_t next_due, last_due = UINT64_MAX;
 static int pacer = -1;
 
 static uint64_t now_ns(void) {
@@ -107,9 +112,15 @@ static void open_one(void) {
     if (connect(fd, (struct sockaddr *)&target, sizeof target) != 0 && errno != EINPROGRESS) {
         fail("connect");
     }
-    connections[fd] = (struct connection){.since = now_ns()};
+    connections[fd] = (struct connection){.since = now_ns(), .warm = kind == CONNECT};
     watch(EPOLL_CTL_ADD, fd, EPOLLOUT);
     alive++;
+    cold += !connections[fd].warm;
+}
+
+static void warm_up(int fd) {
+    cold -= !connections[fd].warm;
+    connections[fd].warm = 1;
 }
 
 /* Counts an error and gives the connection up; only `connect` opens another in its place. */
@@ -120,6 +131,7 @@ static void lose(int fd) {
     }
     errors++;
     alive--;
+    warm_up(fd);
     close(fd);
     if (kind == CONNECT) {
         open_one();
@@ -157,7 +169,7 @@ static uint64_t drawn_gap(void) {
 
 /* Sends what is due, as far as there are connections for it, and waits for what is due next. */
 static void send_due(void) {
-    while (resting_count > 0 && next_due <= now_ns()) {
+    while (resting_count > 0 && next_due <= now_ns() && next_due < last_due) {
         int fd = resting[first_resting];
         first_resting = (first_resting + 1) % MAX_DESCRIPTORS;
         resting_count--;
@@ -176,6 +188,9 @@ static void send_due(void) {
         fail("timerfd_settime");
     }
 }
+
+/* Whether a request that was due before `last_due` is still to be answered. */
+static int is_awaited(void) { return next_due < last_due || (long)resting_count < alive; }
 
 static void start_pacer(void) {
     pacer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -213,6 +228,7 @@ static void send_bulk(int fd) {
     ssize_t count = write(fd, outgoing, WRITE_BYTES);
     if (count > 0) {
         done_bytes += (uint64_t)count;
+        warm_up(fd);
     } else if (errno != EAGAIN) {
         lose(fd);
     }
@@ -221,6 +237,7 @@ static void send_bulk(int fd) {
 static void finish_operation(int fd) {
     uint64_t now = now_ns();
     latency_add(&latencies, now - connections[fd].since);
+    warm_up(fd);
     done_operations++;
     if (kind == CONNECT) {
         alive--;
@@ -283,6 +300,7 @@ static void receive(int fd) {
     }
     if (kind == THROUGHPUT_DOWN) {
         done_bytes += (uint64_t)count;
+        warm_up(fd);
         return;
     }
     if (kind == HTTP1 || kind == PACED) {
@@ -323,12 +341,12 @@ static int run(long count, long warm_ms, long run_ms) {
         start_pacer();
     }
     uint64_t window = now_ns() + (uint64_t)warm_ms * NS_PER_MS;
-    uint64_t end = window + (uint64_t)run_ms * NS_PER_MS;
+    uint64_t end = UINT64_MAX;
     int warm = 0;
     struct epoll_event events[MAX_EVENTS];
     for (;;) {
         uint64_t now = now_ns();
-        if (!warm && now >= window) {
+        if (!warm && now >= window && (cold == 0 || now >= window + PATIENCE_NS)) {
             warm = 1;
             window = now;
             end = now + (uint64_t)run_ms * NS_PER_MS;
@@ -336,7 +354,16 @@ static int run(long count, long warm_ms, long run_ms) {
             latency_clear(&latencies);
             say("{\"event\": \"window\"}");
         }
-        if (now >= end) {
+        if (now >= end && kind == PACED) {
+            last_due = end;
+            if (!is_awaited()) {
+                break;
+            }
+            if (now >= end + PATIENCE_NS) {
+                errno = ETIMEDOUT;
+                fail("a request is still unanswered five seconds after the window");
+            }
+        } else if (now >= end) {
             end = now;
             break;
         }
@@ -357,10 +384,11 @@ static int run(long count, long warm_ms, long run_ms) {
         fail("nothing was done");
     }
     printf("{\"event\": \"done\", \"seconds\": %.6f, \"bytes\": %llu, \"operations\": %llu, "
-           "\"errors\": %llu, \"p50_us\": %.2f, \"p99_us\": %.2f}\n",
+           "\"errors\": %llu, \"p50_us\": %.2f, \"p99_us\": %.2f, \"p999_us\": %.2f}\n",
            (double)(end - window) / 1e9, (unsigned long long)done_bytes,
            (unsigned long long)done_operations, (unsigned long long)errors,
-           latency_us(&latencies, 0.5), latency_us(&latencies, 0.99));
+           latency_us(&latencies, 0.5), latency_us(&latencies, 0.99),
+           latency_us(&latencies, 0.999));
     return 0;
 }
 

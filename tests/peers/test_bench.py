@@ -31,11 +31,13 @@ from bench.candidate import (
 from bench.certificate import Leaf, make_credentials
 from bench.haproxy import Haproxy
 from bench.loadtool import Http1Requests, Http2Requests, run_load, start_backend
+from bench.measure import longest_pause_us
 from bench.nginx import Nginx
 from bench.place import pick_cores, reserve_addresses
 from bench.probe import objections, probe, probe_plaintext
 from bench.process import Processes
 from bench.sidecar import Pillion
+from bench.stunnel import Stunnel
 from core.errors import UnreachableError
 from discovery.model import Address
 from tests.support.processes import processes_marked, wait_until
@@ -47,6 +49,7 @@ CANDIDATES = [
     pytest.param(Pillion(), id="pillion"),
     pytest.param(Haproxy(), marks=pytest.mark.needs("haproxy"), id="haproxy"),
     pytest.param(Nginx(), marks=pytest.mark.needs("nginx"), id="nginx"),
+    pytest.param(Stunnel(), marks=pytest.mark.needs("stunnel"), id="stunnel"),
 ]
 
 
@@ -136,6 +139,9 @@ SPLICING = [
 @pytest.mark.parametrize("candidate", CANDIDATES + SPLICING)
 def test_a_pair_carries_bytes_in_plaintext(stage: Stage, candidate: Candidate) -> None:
     """Between the hops as well: the inbound one takes it."""
+    if Carried.PLAIN not in candidate.carries:
+        assert candidate.name == "stunnel", "TLS is all it is for"
+        return
     pair = start_pair(candidate, stage, carried=Carried.PLAIN)
     probe_plaintext(pair)
     assert echo(pair.entry) == b"E"
@@ -158,7 +164,7 @@ def test_a_pair_carries_requests_over_verified_tls(
 ) -> None:
     """In each version that the candidate is measured with; no client without certificate."""
     if carried not in candidate.carries:
-        assert candidate.name in {"nginx", "haproxy-h2", "pillion-h1"}
+        assert candidate.name in {"nginx", "haproxy-h2", "pillion-h1", "stunnel"}
         return
     if carried is Carried.HTTP2:
         stage = replace(stage, backend=reserve_addresses(1)[0])
@@ -198,6 +204,16 @@ def test_an_outbound_hop_refuses_a_server_of_another_name(
         assert resumed == []
 
 
+def test_a_hop_of_pillion_tells_of_its_collector(stage: Stage) -> None:
+    """Each time anew; the peers' hops are not asked."""
+    pair = start_pair(Pillion(), stage)
+    assert pair.tells_pauses
+    assert echo(pair.entry) == b"E"
+    assert longest_pause_us(pair) >= 0.0
+    assert longest_pause_us(pair) < 10_000_000
+    assert echo(pair.entry) == b"E", "it goes on"
+
+
 def bench(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     """Start the bench, which is run from the checkout whatever else is under test."""
     inherited = {name: each for name, each in os.environ.items() if name != "PYTHONSAFEPATH"}
@@ -215,28 +231,33 @@ def bench(*arguments: str, **environment: str) -> subprocess.Popen[str]:
 def test_one_short_round_brings_a_table_a_json_and_a_plot(tmp_path: Path) -> None:
     """Every work once, with haproxy alone."""
     with bench(
-        *("--rounds", "1", "--seconds", "0.1", "--candidate", "haproxy"),
+        *("--full", "--rounds", "1", "--seconds", "0.3", "--candidate", "haproxy"),
         *("--output", str(tmp_path)),
     ) as run:
-        table, talk = run.communicate(timeout=90)
+        table, talk = run.communicate(timeout=120)
     assert run.returncode == 0, talk
     assert "throughput down, 8 connections" in table
     assert "round 1/1" in talk
     (file,) = tmp_path.glob("*.json")
     data: Any = json.loads(file.read_text())
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert data["failures"] == []
     assert data["versions"]["haproxy"]
     assert data["tls"]["haproxy"]["refuses_without_certificate"] is True
     rows = {(row["work"], row["metric"]): row for row in data["rows"]}
     assert {work for work, _ in rows} == {
         *("down-1", "down-8", "up-1", "trips-1", "trips-64", "connect", "resume", "footprint"),
-        *("http1-64", "http1-1", "http2-same", "http2-unique", "first-byte"),
+        *("http1-64", "http1-1", "http2-same", "http2-unique", "first-byte", "paced", "start"),
+        "plain-down-8",
     }
     for row in rows.values():
+        assert row["targets"] == []
+        if row["metric"] == "longest-pause":
+            assert row["results"]["haproxy"]["spread"] is None, "it has no collector"
+            continue
         assert row["results"]["haproxy"]["spread"]["median"] > 0, row["title"]
         assert row["results"]["haproxy"]["ratio"]["median"] == 1.0
-        assert row["holds"] is None
+    assert len(rows["paced", "p50"]["results"]["haproxy"]["rounds"]) == 9
     for work in ("down-1", "trips-64", "connect", "http1-64", "http2-unique"):
         cost = rows[work, "rate"]["results"]["haproxy"]["cpu_per_operation"]
         assert cost["spread"]["median"] > 0

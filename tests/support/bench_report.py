@@ -8,6 +8,7 @@ from bench.measure import Disturbance, Findings, Sample, rows_of
 from bench.probe import Tls
 from bench.result import Report, Settings
 from bench.spread import Spread
+from bench.startup import start_row
 from bench.work import WORKS
 
 
@@ -15,7 +16,7 @@ def mk_result(
     *, seconds: float = 1.0, size: int = 0, operations: int = 0, errors: int = 0
 ) -> LoadResult:
     """Return what a load tool would have counted."""
-    return LoadResult(seconds, size, operations, errors, p50_us=80.0, p99_us=200.0)
+    return LoadResult(seconds, size, operations, errors, 80.0, 200.0, 300.0)
 
 
 def mk_sample(*, size: int = 0, operations: int = 0, cost: float = 2.0, errors: int = 0) -> Sample:
@@ -37,11 +38,15 @@ def mk_report(*, pillion: float | None = 1.0, failures: tuple[str, ...] = ()) ->
                     size=amount if is_bytes else 0, operations=0 if is_bytes else amount // 1000
                 )
             ] * 2
-    sizes = {"haproxy": Footprint(60.0, 15.0, 30.0), "nginx": Footprint(15.0, 17.0, 55.0)}
+    sizes = {"haproxy": Footprint(15.0, 30.0), "nginx": Footprint(17.0, 55.0)}
     if pillion is not None:
-        sizes["pillion"] = Footprint(300.0, 33.0, 30.0)
+        sizes["pillion"] = Footprint(33.0, 30.0)
     rows = rows_of(WORKS, findings)
     rows += footprint_rows({name: [size, size] for name, size in sizes.items()})
+    starts: dict[str, list[float | None]] = {"haproxy": [60.0, 60.0], "python": [100.0, 100.0]}
+    if pillion is not None:
+        starts["pillion"] = [300.0, 300.0]
+    rows.append(start_row(starts))
     return Report(
         taken="2026-11-22T18:30:12+00:00",
         settings=Settings(rounds=2, seconds=1.0, warm_seconds=0.4),

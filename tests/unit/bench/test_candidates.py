@@ -1,4 +1,4 @@
-"""bench.haproxy, bench.nginx: both peers are asked for the same job."""
+"""bench.haproxy, bench.nginx, bench.stunnel: every peer is asked for the same job."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from bench.candidate import Carried, Hop, Side
 from bench.certificate import Credentials, make_credentials
 from bench.haproxy import haproxy_configuration
 from bench.nginx import nginx_configuration, stream_module
+from bench.stunnel import stunnel_configuration
 from discovery.model import Address
 
 ENTRY, INNER, BACKEND = (
@@ -81,6 +82,22 @@ def test_nginx_verifies_both_sides_and_the_servers_name(
     for text, forward in ((inbound, BACKEND), (outbound, INNER)):
         assert "worker_processes 1;" in text
         assert f"proxy_pass {forward};" in text
+
+
+@pytest.mark.parametrize(("resumes", "switch"), [(True, "yes"), (False, "no")])
+def test_stunnel_verifies_both_sides_and_the_servers_name(
+    credentials: Credentials, resumes: bool, switch: str
+) -> None:
+    """Sessions are kept on both sides or on neither."""
+    inbound = lines(stunnel_configuration(mk_hop(Side.INBOUND, credentials, resumes)))
+    outbound = lines(stunnel_configuration(mk_hop(Side.OUTBOUND, credentials, resumes)))
+    name = credentials.server.identity.name
+    assert {"client = yes", f"checkHost = {name}", f"sni = {name}"} <= set(outbound)
+    assert "client = yes" not in inbound
+    for text, listen, forward in ((inbound, INNER, BACKEND), (outbound, ENTRY, INNER)):
+        assert {f"accept = {listen}", f"connect = {forward}", "verifyChain = yes"} <= set(text)
+        assert {"sslVersionMin = TLSv1.3", f"sessionResume = {switch}"} <= set(text)
+        assert ("options = NO_TICKET" in text) is not resumes
 
 
 def test_the_stream_module_is_loaded_where_nginx_keeps_modules(tmp_path: Path) -> None:

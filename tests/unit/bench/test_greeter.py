@@ -6,6 +6,7 @@ import socket
 
 from bench.greeter import GREETING, Waits, first_byte_rows, greeter
 from bench.place import reserve_addresses
+from bench.target import Verdict
 
 
 def test_the_greeter_greets_everybody() -> None:
@@ -21,6 +22,7 @@ def test_the_greeter_greets_everybody() -> None:
 
 def test_the_first_wait_has_a_target_of_100_ms() -> None:
     """By itself, whatever others take."""
-    for first, holds in ((100.0, True), (100.5, False)):
+    for first, verdict in ((100.0, Verdict.HOLDS), (100.5, Verdict.MISSES)):
         rows = first_byte_rows({"pillion": [Waits(first, 3.0)], "haproxy": [Waits(5.0, 2.0)]})
-        assert [row.holds for row in rows] == [holds, None]
+        verdicts = [[each.verdict for each in row.judgements] for row in rows]
+        assert verdicts == [[verdict], []]

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bench.footprint import Footprint, footprint_rows
 from bench.measure import Disturbance, Findings, disturbance, rows_of
 from bench.process import CoreTime
-from bench.work import WORKS
+from bench.work import LONGEST_PAUSE, WORKS
 from tests.support.bench_report import mk_sample
 
 TRIPS = next(work for work in WORKS if work.key == "trips-64")
 
 
-def test_a_work_becomes_a_row_for_each_metric_and_only_the_first_has_cost_and_target() -> None:
-    """Rate, p50 and p99 of round trips."""
+def test_a_work_becomes_a_row_for_each_metric_and_only_the_first_has_cost() -> None:
+    """Rate, p50 and p99 of round trips, each with the targets that speak of it."""
     findings = Findings()
     findings.samples["trips-64", "haproxy"] = [mk_sample(operations=100, cost=3.0)]
     findings.samples["trips-64", "pillion"] = [mk_sample(operations=90, cost=4.5)]
     rate, p50, p99 = rows_of([TRIPS], findings)
     assert [row.metric.key for row in (rate, p50, p99)] == ["rate", "p50", "p99"]
-    assert (rate.target is not None, p50.target, p99.target) == (True, None, None)
+    assert [len(row.targets) for row in (rate, p50, p99)] == [1, 0, 1]
     pillion = rate.of("pillion")
     assert pillion is not None
     assert (pillion.ratios, pillion.costs, pillion.cost_ratios) == ((0.9,), (4.5,), (1.5,))
@@ -33,6 +35,18 @@ def test_a_failed_round_takes_its_pair_with_it() -> None:
     pillion = rows_of([TRIPS], findings)[0].of("pillion")
     assert pillion is not None
     assert (pillion.values, pillion.ratios) == ((90.0, 50.0), (None, 0.5))
+
+
+def test_pauses_are_told_where_there_is_a_collector() -> None:
+    """Haproxy has none."""
+    findings = Findings()
+    paced = next(work for work in WORKS if work.key == "paced")
+    for name, pause in (("haproxy", None), ("pillion", 120.0)):
+        sample = replace(mk_sample(operations=100), pause_us=pause)
+        findings.samples["paced", name] = [sample, None]
+    row = rows_of([paced], findings)[-1]
+    assert row.metric is LONGEST_PAUSE
+    assert [result.values for result in row.results] == [(None, None), (120.0, None)]
 
 
 def test_works_nobody_could_run_have_no_row() -> None:
@@ -51,12 +65,8 @@ def test_lost_connections_are_summed_by_candidate() -> None:
 
 def test_a_footprint_that_failed_leaves_a_gap() -> None:
     """Zero is a value, None is not."""
-    idle, each, start = footprint_rows({"haproxy": [Footprint(60.0, 15.0, 0.0), None]})
-    assert [row.results[0].values for row in (idle, each, start)] == [
-        (15.0, None),
-        (0.0, None),
-        (60.0, None),
-    ]
+    idle, each = footprint_rows({"haproxy": [Footprint(15.0, 0.0), None]})
+    assert [row.results[0].values for row in (idle, each)] == [(15.0, None), (0.0, None)]
 
 
 def test_what_neither_idled_nor_was_stolen_nor_was_ours_went_to_others() -> None:

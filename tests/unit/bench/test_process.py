@@ -91,6 +91,22 @@ def test_cpu_time_and_memory_are_those_of_the_whole_family(tmp_path: Path) -> No
         assert resident_kib(child) > 500
 
 
+def test_cpu_time_of_threads_that_have_ended_counts(tmp_path: Path) -> None:
+    """A peer may have a thread for each connection."""
+    script = (
+        "import threading, time\n"
+        "def burn():\n"
+        "    while time.thread_time() < 0.2: pass\n"
+        "t = threading.Thread(target=burn); t.start(); t.join(); print('up', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with Processes(tmp_path) as processes:
+        child = processes.start("threads", [sys.executable, "-c", script], CORE)
+        assert child.process.stdout is not None
+        assert child.process.stdout.readline() == b"up\n"
+        assert cpu_ns([child]) >= 200_000_000
+
+
 def test_a_core_has_time_and_an_unknown_one_none() -> None:
     """Idle and stolen time are part of what passed."""
     seen = core_time(CORE)
