@@ -87,13 +87,17 @@ class ClosedStreams:
 
     def __init__(self) -> None:
         self._how: dict[int, int] = {}
+        # A dict finds its first key by passing over all that were deleted before it.
+        self._order: deque[int] = deque()
 
     def add(self, stream_id: int, how: int) -> None:
         """Remember how a stream ended, and forget the oldest beyond a round trip's worth."""
         known = self._how
+        if stream_id not in known:
+            self._order.append(stream_id)
+            if len(known) >= _REMEMBERED:
+                del known[self._order.popleft()]
         known[stream_id] = how
-        if len(known) > _REMEMBERED:
-            del known[next(iter(known))]
 
     def how(self, stream_id: int) -> int:
         """Return how a stream ended; 0: it is not remembered."""
