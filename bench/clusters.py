@@ -37,7 +37,7 @@ RESULTS: Final = Path(__file__).parent / "results"
 WARM_SECONDS: Final = 0.5
 """Before each measurement at most; a shorter one has as long a warm-up as itself."""
 CONNECTIONS: Final = 32
-"""More than the requests that are under way at the slowest: rate times delay, some 5."""
+"""More than the requests that are under way at the slowest: rate times delay, some 8."""
 
 
 @click.command("clusters")
@@ -52,7 +52,7 @@ CONNECTIONS: Final = 32
 @click.option(
     "--rate",
     type=click.IntRange(1, 5000),
-    default=200,
+    default=300,
     show_default=True,
     help="Requests a second, the same for every way.",
 )

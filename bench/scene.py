@@ -1,8 +1,8 @@
 """Two clusters on a flat network with a gateway, and cables between them that take their time.
 
-Pods are network namespaces; the sidecars of both clusters run on the hops' core, applications,
-load tool and cables on the load's. A pod without a sidecar in each cluster tells what the network
-takes by itself.
+Pods are network namespaces. The client's sidecar and the gateway run on the hops' core; the
+applications with their sidecars, the load tool and the cables on the load's. A pod without a
+sidecar in each cluster tells what the network takes by itself.
 """
 
 from __future__ import annotations
@@ -78,10 +78,7 @@ class Scene:
         for pod in (east.pods["api-0"], west.pods["api-0"], bare):
             self._start_app(pod)
         self._targets[BARE] = Address(bare.ip, PORT)
-        # What is started now, and its children, stays on the hops' core.
-        pin_to(self._cores.hops)
         self._start_meshes(door)
-        pin_to(self._cores.load)
         said = east.pillion("multicluster", "check", "--mesh", str(east.directory), "-o", "json")
         found = {each["name"]: each["addresses"][0] for each in json.loads(said)["services"]}
         self._targets[DIRECT] = Address(found["api-west"], 80)
@@ -123,7 +120,7 @@ class Scene:
             cpu_us={name: each / 1000 / result.operations for name, each in used.items()},
             carried=carried,
         )
-        return sample, disturbance(before[1], after[1], sum(used.values()))
+        return sample, disturbance(before[1], after[1], used["client"] + used["gateway"])
 
     def _start_app(self, pod: Pod) -> None:
         words = [str(compile_tool("backend")), pod.ip, str(PORT)]
@@ -142,6 +139,8 @@ class Scene:
         east.trust(west)
         west.trust(east)
         east.write()
+        # What is started, and its children, stays on the core that we are on.
+        pin_to(self._cores.hops)
         self._sidecars["gateway"] = west.start_gateway("gateway-0")
         for name, mesh, pod in (
             ("client", east, "web-0"),
@@ -149,7 +148,9 @@ class Scene:
             ("far server", west, "api-0"),
         ):
             mesh.capture(pod)
+            pin_to(self._cores.hops if name == "client" else self._cores.load)
             self._sidecars[name] = mesh.start_sidecar(pod)
+        pin_to(self._cores.load)
         for sidecar in self._sidecars.values():
             sidecar.await_ready()
 

@@ -100,7 +100,7 @@ class Report:
     machine: Mapping[str, str | int]
     cells: Cells
     steal_percent: Spread | None
-    """Of the sidecars' core, over all measurements: time that other machines took."""
+    """Of the core of the client's sidecar, over all measurements: time that other machines took."""
     others_percent: Spread | None
     """The same for other processes of this machine."""
 

@@ -112,7 +112,7 @@ def _notes(report: Report) -> list[Text]:
     takers = (("machines", report.steal_percent), ("processes", report.others_percent))
     notes += [
         Text(
-            f"other {taker} took up to {taken.maximum:.0f} % of the sidecars' core "
+            f"other {taker} took up to {taken.maximum:.0f} % of the client's sidecar's core "
             f"(median {taken.median:.0f} %): believe CPU before times",
             style="yellow",
         )

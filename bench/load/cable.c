@@ -153,8 +153,8 @@ int main(int argc, char **argv) {
         ways[i].from = ends[i];
         ways[i].to = ends[1 - i];
     }
-    /* A wire waits for no processor; where this is not allowed, it is a little slower. */
-    sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = 1});
+    /* A wire waits for no process; where this is not allowed, it is a little slower. */
+    sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = 2});
     puts("{\"event\": \"ready\"}");
     fflush(stdout);
     for (;;) {
