@@ -27,11 +27,11 @@ from setuptools.errors import CCompilerError
 
 ROOT: Final = Path(__file__).resolve().parent
 CORE: Final = (
-    "core/clock.py",
-    "core/watch.py",
     "proxy/wire/*.py",
     "proxy/net/*.py",
     "proxy/http/*.py",
+    "core/clock.py",
+    "core/watch.py",
     "policy/check.py",
     "policy/checklist.py",
     "policy/decide.py",

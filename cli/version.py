@@ -23,6 +23,8 @@ from cli.output import Form, output_option, write
 CORE_ROOMS: Final = ("proxy.wire", "proxy.net", "proxy.http")
 """Rooms whose every module may be compiled."""
 CORE_MODULES: Final = (
+    "core.clock",
+    "core.watch",
     "policy.check",
     "policy.checklist",
     "policy.decide",
@@ -32,13 +34,16 @@ CORE_MODULES: Final = (
     "proxy.inbound.http",
     "proxy.outbound.answered",
     "proxy.outbound.attempt",
+    "proxy.outbound.authority",
     "proxy.outbound.backoff",
     "proxy.outbound.balancer",
     "proxy.outbound.breaker",
     "proxy.outbound.budget",
+    "proxy.outbound.destination",
     "proxy.outbound.failfast",
     "proxy.outbound.forward",
     "proxy.outbound.http",
+    "proxy.outbound.leg",
     "proxy.outbound.load",
     "proxy.outbound.member",
     "proxy.outbound.mirror",
@@ -48,9 +53,11 @@ CORE_MODULES: Final = (
     "proxy.outbound.route",
     "proxy.outbound.rule",
     "proxy.outbound.timeout",
+    "proxy.outbound.way",
     "proxy.telemetry.classification",
     "proxy.telemetry.http",
     "proxy.telemetry.slot",
+    "proxy.telemetry.transport",
 )
 """Modules of other rooms that may be compiled."""
 KERNELS: Final = ("proxy.wire.native_hpack",)
