@@ -47,6 +47,7 @@ pytestmark = [
 
 PORT = 9000
 """Not one that is declared opaque: bytes of a client that speaks first."""
+GATEWAYS = ("gateway-0", "gateway-1")
 API_EAST = "10.97.0.20"
 API_WEST = "10.97.0.21"
 FEDERATED = "10.97.0.22"
@@ -63,6 +64,11 @@ class Scene:
     sidecars: dict[str, Sidecar]
     runtime: Runtime
 
+    @property
+    def gateways(self) -> list[Sidecar]:
+        """The west's."""
+        return [self.sidecars[f"west/{each}"] for each in GATEWAYS]
+
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
@@ -78,21 +84,21 @@ def scene() -> Iterator[Scene]:
             east.workload(pod, account)
         west.workload("api-0", "api")
         start_server(runtime, west.pods["api-0"], "west")
-        door = west.workload("gateway-0", GATEWAY_ACCOUNT)
+        doors = [west.workload(each, GATEWAY_ACCOUNT) for each in GATEWAYS]
         for mesh, address in ((east, API_EAST), (west, API_EAST)):
             labels = {**DIRECT, **MEMBER}
             mesh.service("api", "api", [address], {PORT: PORT, 80: WEB_PORT}, labels)
         # Written down for their addresses alone: clients of this test have no DNS.
         east.service("api-west", "", [API_WEST], {PORT: PORT, 80: WEB_PORT})
         east.service("api-federated", "", [FEDERATED], {PORT: PORT})
-        link_of(east, west, door.ip)
+        link_of(east, west, ",".join(each.ip for each in doors))
         callers = [identity("web", "east"), identity(GATEWAY_ACCOUNT, "west")]
         admit(west, "api", PORT, callers)
         west.trust(east)
         for mesh in (east, west):
             mesh.start_issuer()
             mesh.write()
-        sidecars = {"west/gateway-0": west.start_gateway("gateway-0")}
+        sidecars = {f"west/{each}": west.start_gateway(each) for each in GATEWAYS}
         for mesh, pods in ((east, ("web-0", "cron-0", "api-0")), (west, ("api-0",))):
             for pod in pods:
                 mesh.capture(pod)
@@ -132,14 +138,14 @@ def test_a_policy_tells_callers_of_one_cluster_apart(scene: Scene) -> None:
 
 
 def test_no_byte_passes_the_gateway(scene: Scene) -> None:
-    """It stands there all along, and has carried nothing."""
-    gateway = scene.sidecars["west/gateway-0"]
+    """They stand there all along, and have carried nothing."""
     with answering(scene.west.pods["api-0"], PORT, b"heard "):
         for _ in range(20):
             said = ask(scene.east.pods["web-0"], API_WEST, PORT, b"some words")
             assert said == b"heard some words"
-    assert bytes_carried(gateway) == 0
-    assert not [each for each in gateway.events() if each.get("direction") == "gateway"]
+    assert carried(scene) == 0
+    events = [each for gateway in scene.gateways for each in gateway.events()]
+    assert not [each for each in events if each.get("direction") == "gateway"]
 
 
 def test_the_other_label_changes_the_way_and_drops_nothing(scene: Scene) -> None:
@@ -147,7 +153,7 @@ def test_the_other_label_changes_the_way_and_drops_nothing(scene: Scene) -> None
     count, rate = 750, 150
     script = [sys.executable, str(OPEN_LOOP), API_WEST, "80", str(rate), str(count)]
     load = scene.east.pods["web-0"].host.spawn(script, output=subprocess.PIPE)
-    web, gateway = scene.sidecars["east/web-0"], scene.sidecars["west/gateway-0"]
+    web = scene.sidecars["east/web-0"]
 
     def call_until(path: str) -> None:
         calls = 0
@@ -176,12 +182,50 @@ def test_the_other_label_changes_the_way_and_drops_nothing(scene: Scene) -> None
             assert near.recv(64) == b"heard all along"
         told = end_of(load)
         assert told["outcomes"] == {"200": count}, told
-        assert gateway.find(0, event="connection", target="api.shop.svc.cluster.local:80")
-        before = bytes_carried(gateway)
+        http = {"event": "connection", "target": "api.shop.svc.cluster.local:80"}
+        assert any(each.find(0, **http) for each in scene.gateways)
+        before = carried(scene)
         assert before > 0
         for _ in range(10):
             ask(scene.east.pods["web-0"], API_WEST, PORT, b"more")
-        assert bytes_carried(gateway) == before
+        assert carried(scene) == before
+
+
+def test_one_gateway_of_two_dies(scene: Scene) -> None:
+    """No request fails: it is made again by way of the other."""
+    scene.west.label("api", **BY_GATEWAY, **MEMBER)
+    scene.west.write()
+    web, count, rate = scene.east.pods["web-0"], 600, 200
+    before = carried(scene)
+
+    def is_carried() -> bool:
+        status_of_one(web)
+        return carried(scene) > before
+
+    wait_until(is_carried, seconds=20, what="requests go through a gateway")
+    script = [sys.executable, str(OPEN_LOOP), API_WEST, "80", str(rate), str(count)]
+    load = web.host.spawn(script, output=subprocess.PIPE)
+    with pytest.raises(subprocess.TimeoutExpired):
+        load.wait(1)
+    busy = max(GATEWAYS, key=lambda each: bytes_carried(scene.sidecars[f"west/{each}"]))
+    scene.sidecars[f"west/{busy}"].program.kill()
+    told = end_of(load)
+    again = scene.sidecars[f"west/{busy}"] = scene.west.start_gateway(busy)
+    scene.west.label("api", **DIRECT, **MEMBER)
+    scene.west.write()
+    again.await_ready()
+    assert told["outcomes"] == {"200": count}, told
+
+
+def status_of_one(pod: Pod) -> bytes:
+    """Ask once, on a connection for that alone."""
+    with connect_in(pod.host, API_WEST, 80) as near:
+        return status_of(near)
+
+
+def carried(scene: Scene) -> int:
+    """Return how many bytes the gateways have had from their clients."""
+    return sum(bytes_carried(each) for each in scene.gateways)
 
 
 def test_federated_is_near_while_near_is_there(scene: Scene) -> None:

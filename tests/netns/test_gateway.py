@@ -300,6 +300,45 @@ def test_no_authority_leads_elsewhere(scene: Scene) -> None:
     assert heard == []
 
 
+FIRST = {
+    "a request": f"GET / HTTP/1.1\r\nHost: {HIDDEN}\r\n\r\n".encode(),
+    "a tunnel": f"CONNECT {HIDDEN}:{PORT} HTTP/1.1\r\nHost: {HIDDEN}\r\n\r\n".encode(),
+    "a header": encode_header(TransportHeader(PORT, NAME)) + b"hi",
+}
+
+
+@pytest.mark.parametrize("first", FIRST)
+def test_there_is_no_other_door(scene: Scene, first: str) -> None:
+    """Neither in plaintext, nor by TLS for another name or protocol, or without an identity."""
+    with hidden(scene.api) as heard, served(scene.api, PORT, echo):
+        assert closed(Pod(scene.node, ()), scene.address, 4143, FIRST[first]) < 10
+        known = peer_context(scene)
+        nobody = ssl.create_default_context(cafile=str(scene.west.anchors))
+        nobody.set_alpn_protocols([ALPN])
+        other = peer_context(scene)
+        other.set_alpn_protocols(["h2"])
+        without = ssl.create_default_context(cafile=str(scene.west.anchors))
+        for context, name in (
+            (known, identity("private", "west")),
+            (known, identity("api", "west")),
+            (known, HIDDEN),
+            (nobody, GATEWAY),
+            (other, GATEWAY),
+            (without, GATEWAY),
+        ):
+            context.check_hostname = False
+            with (
+                connect_in(scene.node, scene.address, 4143) as raw,
+                suppress(ssl.SSLError, ConnectionError),
+                context.wrap_socket(raw, server_hostname=name) as near,
+            ):
+                near.sendall(FIRST[first])
+                assert near.recv(64) == b""
+        assert heard == []
+        # The one connection that the app serves is one that may come.
+        assert ask(scene.web, API_WEST, PORT, b"me") == b"you said: me"
+
+
 @contextmanager
 def let_in(scene: Scene, header: TransportHeader) -> Iterator[ssl.SSLSocket]:
     """Connect to the gateway as the eastern ``web``, without its sidecar."""
@@ -366,7 +405,6 @@ def test_an_export_that_is_taken_back(scene: Scene) -> None:
         assert refused is not None
         open_http.sendall(get)
         assert first_line(open_http)[9:12] in {b"404", b"503"}
-    assert closed(scene.web, API_WEST, opaque) < 10
     scene.west.label("api", **BY_GATEWAY)
     scene.west.write()
 
