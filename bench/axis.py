@@ -38,7 +38,7 @@ from proxy.wire.http2_server import Http2Server
 from proxy.wire.http_field import Fields
 from proxy.wire.http_message import HTTP_11
 
-TURNS: Final = 60
+TURNS: Final = 300
 """How often each point is measured; the best counts."""
 SERVERS: Final = 1_000
 """The most that policies are spread over."""
