@@ -55,7 +55,7 @@ WORK_KEYS: Final = (*(work.key for work in WORKS), FIRST_BYTE, FOOTPRINT, START_
 JUDGED_KEYS: Final = (*(work.key for work in WORKS if work.targets), *WORK_KEYS[len(WORKS) :])
 """Rows that have a target."""
 WARM_SECONDS: Final = 0.4
-BRIEF: Final = Settings(rounds=5, seconds=0.7, warm_seconds=WARM_SECONDS)
+BRIEF: Final = Settings(rounds=5, seconds=0.6, warm_seconds=WARM_SECONDS)
 FULL: Final = Settings(rounds=7, seconds=1.2, warm_seconds=WARM_SECONDS)
 TABLE_WIDTH: Final = 176
 """Columns below which the table would break its lines; a narrower terminal does that itself."""
@@ -76,7 +76,7 @@ DESCRIPTORS: Final = 8192
     "--seconds",
     type=click.FloatRange(0.1, 30),
     default=None,
-    show_default="0.7, of a full run 1.2",
+    show_default="0.6, of a full run 1.2",
     help="How long each measurement lasts.",
 )
 @click.option(

@@ -242,7 +242,7 @@ def _draw_ratios(axes: Axes, title: str, lines: Sequence[Line]) -> None:
             axes.plot([line.limit] * 2, [place - 0.4, place + 0.4], color=INK, linewidth=1.8)
     seen_all = [seen for line in lines for seen in line.spreads.values()]
     axes.set_xlim(
-        min(0.5, min(seen.minimum for seen in seen_all) * 0.9),
+        min(0.45, min(seen.minimum for seen in seen_all) * 0.9),
         min(LARGEST, max(1.4, *(seen.maximum for seen in seen_all))) * 1.08,
     )
     axes.set_ylim(len(lines) - 0.5, -0.5)
