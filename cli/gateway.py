@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from cli.proxy import run
+from cli.sidecar import run
 
 
 @click.command()

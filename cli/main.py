@@ -12,7 +12,7 @@ from typing import Final
 import click
 from click.shell_completion import CompletionItem
 
-from core.errors import ConfigError, MeshError
+from core.errors import MeshError
 
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "check": ("cli.check.command", "what a mesh on this machine needs, and what helps"),
@@ -89,12 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     try:
         pillion.main(arguments, prog_name="pillion", standalone_mode=True)
-    except ConfigError as error:
-        for problem in error.problems:
-            click.echo(f"pillion: {problem}", err=True)
-        if error.hint:
-            click.echo(f"pillion: {error.hint}", err=True)
-        sys.exit(2)
     except MeshError as error:
-        click.echo(f"pillion: {error}", err=True)
-        sys.exit(1)
+        from cli.failure import tell  # noqa: PLC0415 - a key press loads this, too
+
+        sys.exit(tell(error))

@@ -1,16 +1,30 @@
-"""Where the command begins: Ctrl-C ends it without a word while its modules are loading."""
+"""Where the command begins: Ctrl-C ends it without a word while its modules are loading.
+
+A sidecar takes no words of its own, and starts beside every pod: it goes past the command line.
+"""
 
 from __future__ import annotations
 
 import signal
+import sys
 
 
 def main() -> None:
-    """Load the command line and run it."""
+    """Load what is asked for and run it."""
     handler = signal.getsignal(signal.SIGINT)
     if handler is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from cli.main import main as run  # noqa: PLC0415  it takes a while, and that is the point
+    if sys.argv[1:] in (["proxy"], ["gateway"]):
+        from cli.failure import tell  # noqa: PLC0415  what is imported late takes a while
+        from cli.sidecar import run as sidecar  # noqa: PLC0415
+        from core.errors import MeshError  # noqa: PLC0415
+
+        signal.signal(signal.SIGINT, handler)
+        try:
+            sidecar(is_gateway=sys.argv[1] == "gateway")
+        except MeshError as error:
+            sys.exit(tell(error))
+    from cli.main import main as run  # noqa: PLC0415
 
     signal.signal(signal.SIGINT, handler)
     run()

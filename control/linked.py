@@ -10,11 +10,12 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final, final
 
 from core.clock import Clock
+from core.record import dataclass
 from discovery.store import Change, Lookup, Store
 from multicluster.links import Followed
 from multicluster.offer import NOTHING, Offers, offers_of

@@ -9,9 +9,10 @@ errors a code of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Final, final
+
+from core.record import dataclass
 
 
 class Fault(Enum):

@@ -5,9 +5,9 @@ Made from links and what lies behind them, never read from a manifest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from discovery.model import Endpoint
 from resources.kind import Meta, ObjectKey
 

@@ -7,10 +7,10 @@ that two equal states compare and hash equal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
 
+from core.record import dataclass
 from identity.name import Identity
 
 DEFAULT_WEIGHT: Final = 10_000

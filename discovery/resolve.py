@@ -8,11 +8,11 @@ list them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final, final
 
+from core.record import dataclass
 from discovery.endpoint import bare_endpoint, pod_endpoint
 from discovery.mirror import Mirror
 from discovery.model import UNKNOWN_ENDPOINTS, Address, Endpoint, EndpointSet, Labels, Target

@@ -7,9 +7,9 @@ headless Service (linkerd2, controller/api/destination/server.go). ``<service>.<
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import final
 
+from core.record import dataclass
 from identity.name import is_label
 
 

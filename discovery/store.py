@@ -7,9 +7,10 @@ out of date exactly when one of its tags was touched.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, TypeVar, final
 
+from core.record import dataclass
 from discovery.mirror import Mirror
 from discovery.model import Endpoint
 from resources.config_map import CONFIG_KEY, DEFAULT_CONFIG, ConfigMap, MeshConfig

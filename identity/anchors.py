@@ -16,15 +16,17 @@ import itertools
 import os
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, final
 
 from core.errors import IdentityError
+from core.record import dataclass
 from identity.files import Stamp, read_bounded, read_settled, stamp_of
 from identity.name import Identity, is_trust_domain
 from identity.pem import split_pem
+from identity.validity import certificate_seconds
 
 MAX_DOMAINS: Final = 64
 """Bundles read from one directory: our own trust domain and those of linked clusters."""
@@ -151,7 +153,7 @@ def authority_ends(authorities: Iterable[bytes]) -> dict[bytes, float]:
 def ends_in(context: ssl.SSLContext) -> dict[bytes, float]:
     """Return when each authority (DER) that ``context`` trusts ends, in seconds since the epoch."""
     return {
-        der: float(ssl.cert_time_to_seconds(str(facts["notAfter"])))
+        der: certificate_seconds(str(facts["notAfter"]))
         for der, facts in zip(
             context.get_ca_certs(binary_form=True), context.get_ca_certs(), strict=True
         )

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, final
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from core.errors import IdentityError
+from core.record import dataclass
 from identity.anchors import Anchors, load_anchors
 from identity.csr import MAX_COMMON_NAME
 from identity.files import make_directory, read_bounded, read_private, write_new

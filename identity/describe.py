@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
@@ -13,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from core.errors import IdentityError
+from core.record import dataclass
 from identity.files import read_bounded
 from identity.pem import split_pem
 

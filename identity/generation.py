@@ -15,12 +15,13 @@ import hashlib
 import os
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO, Final, final
 
 from core.clock import utc_text
 from core.errors import IdentityError
+from core.record import dataclass
 from identity.anchors import Anchors, authority_ends, ends_in
 from identity.files import read_private
 from identity.handshake import ALPN_DIRECT, Proof, prove

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, final
 
 from core.errors import IdentityError
+from core.record import dataclass
+from identity.validity import certificate_seconds
 
 ALPN_DIRECT: Final = "transport.l5d.io/v1"
 """The protocol of the direct port (linkerd2-proxy, transport-header)."""
@@ -37,7 +38,9 @@ def prove(server: ssl.SSLContext, client: ssl.SSLContext, server_name: str) -> P
     Raises IdentityError when either side would not accept the other.
     """
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    near = client.wrap_bio(to_client, to_server, server_hostname=server_name or None)
+    # Bytes: for text the standard library loads what writes names of other alphabets.
+    name = server_name.encode("ascii") or None
+    near = client.wrap_bio(to_client, to_server, server_hostname=name)
     far = server.wrap_bio(to_server, to_client, server_side=True)
     pending = [near, far]
     try:
@@ -57,8 +60,8 @@ def prove(server: ssl.SSLContext, client: ssl.SSLContext, server_name: str) -> P
     if pending or not certificate or root is None or far.getpeercert(binary_form=True) is None:
         raise IdentityError("a handshake with our own certificate does not come to an end")
     return Proof(
-        not_before=float(ssl.cert_time_to_seconds(str(certificate["notBefore"]))),
-        not_after=float(ssl.cert_time_to_seconds(str(certificate["notAfter"]))),
+        not_before=certificate_seconds(str(certificate["notBefore"])),
+        not_after=certificate_seconds(str(certificate["notAfter"])),
         names=tuple((str(name[0]), str(name[1])) for name in certificate.get("subjectAltName", ())),
         root=root,
     )
@@ -82,7 +85,7 @@ def verified_end(connection: ssl.SSLObject) -> float | None:
     chain = connection._sslobj.get_verified_chain()  # type: ignore[attr-defined]  # noqa: SLF001
     if not chain:
         return None
-    return min(float(ssl.cert_time_to_seconds(each.get_info()["notAfter"])) for each in chain)
+    return min(certificate_seconds(each.get_info()["notAfter"]) for each in chain)
 
 
 def sent_chain(server: ssl.SSLContext) -> tuple[Facts, ...]:

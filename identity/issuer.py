@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, final
@@ -24,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from core.clock import utc_text
 from core.errors import IdentityError
+from core.record import dataclass
 from identity.anchors import Anchors
 from identity.csr import read_csr, san_of, subject_of
 from identity.files import read_bounded

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final, final
 
 from core.errors import IdentityError
+from core.record import dataclass
 
 MAX_LINE_BYTES: Final = 4096
 """The longest line that is read; a SPIFFE identity at its bound takes half of it."""

@@ -9,11 +9,11 @@ anchors/<trust domain>.pem
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
 from core.errors import IdentityError
+from core.record import dataclass
 from identity.anchors import bundle_paths
 from identity.files import MAX_FILE_BYTES, open_private, read_bounded
 from identity.name import Identity

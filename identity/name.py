@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, final
 
 from core.errors import IdentityError
+from core.record import dataclass
 
 MAX_NAME_BYTES: Final = 253
 """A DNS name's longest text form (RFC 1035 section 2.3.4)."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from identity.name import Identity
 
 MAX_PEERS: Final = 4096

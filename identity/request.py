@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, final
 
 from core.errors import IdentityError
+from core.record import dataclass
 
 UNAVAILABLE: Final = "issuer-unavailable"
 """The issuer cannot issue now: not loaded, expired, or off its anchors."""

@@ -16,7 +16,6 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
@@ -24,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from core.errors import IdentityError
+from core.record import dataclass
 from identity.anchors import MAX_ROOTS, parse_roots
 from identity.authority import Authority, make_issuer, make_root
 from identity.files import (

@@ -12,11 +12,11 @@ apart by fingerprint.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import final
 
 from core.clock import utc_text
+from core.record import dataclass
 
 
 class Phase(Enum):

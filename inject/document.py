@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, final
 
 import yaml
 
+from core.record import dataclass
 from inject.patch import Json
 from resources.document import (
     MAX_FILE_BYTES,

@@ -6,9 +6,9 @@ Everything else of a pod is left alone and never looked at.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from inject.patch import Json
 
 DEFAULT_GRACE_S: Final = 30

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, final
+
+from core.record import dataclass
 
 CONTROL_NAMESPACE: Final = "linkerd"
 TRUST_DOMAIN: Final = "cluster.local"

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
 
+from core.record import dataclass
 from inject.annotation import INJECT, Annotations
 from inject.container import INIT, SIDECAR, app_variables, init_container, sidecar_container
 from inject.draft import Draft, is_marked

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Final, final
 
 from core.duration import parse_duration
+from core.record import dataclass
 from inject.annotation import ALPHA, CONFIG, OURS, Annotations
 from inject.facts import Facts
 from inject.options import CAPTURES, Options

@@ -8,9 +8,9 @@ and key are a Secret's, which others rotate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from inject.options import ANCHORS_CONFIG_MAP, ANCHORS_KEY, Options
 from inject.patch import Json
 from inject.settings import Settings

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, final
 
 from core.nearest import nearest_name
+from core.record import dataclass
 from inject.facts import MAX_CONTAINERS
 from inject.options import Surroundings
 from inject.patch import Json

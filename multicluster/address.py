@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
 from typing import final
 
+from core.record import dataclass
 from resources.config_map import Network
 
 

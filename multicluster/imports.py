@@ -7,9 +7,10 @@ lives in the index alone and is made anew at each change, so nothing is ever lef
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final, final
 
+from core.record import dataclass
 from discovery.mirror import Mirror, mirror_key
 from discovery.model import Endpoint
 from discovery.service_name import service_host

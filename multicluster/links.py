@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from multicluster.model import MAX_CLUSTERS
 from resources.config_map import MeshConfig
 from resources.document import Problem

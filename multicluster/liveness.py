@@ -6,9 +6,9 @@ first answer, so many failures in a row take it out, and one answer brings it ba
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from multicluster.model import GatewayLiveness
 
 JITTER: Final = 0.1

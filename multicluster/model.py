@@ -5,10 +5,10 @@ Names, labels and modes are those of Linkerd's mirror (``mirror.linkerd.io``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
 
+from core.record import dataclass
 from discovery.model import Address
 from identity.name import Identity
 

@@ -8,10 +8,11 @@ its own trust domain, and no address is dialled without one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final, final
 
+from core.record import dataclass
 from discovery.model import (
     Address,
     Endpoint,

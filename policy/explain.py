@@ -8,9 +8,10 @@ command line. Off the hot path; not compiled.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, final
 
+from core.record import dataclass
 from discovery.model import Metadata
 from policy.decide import decide_connection, decide_request
 from policy.match import Precedence, Request, RouteTable

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import final
 
 from core.errors import OUTCOMES
+from core.record import dataclass
 from policy.decide import decide_connection, decide_request
 from policy.limit import RateState, decide_rate
 from policy.match import Request

@@ -8,10 +8,10 @@ attached or take probes away, denials that hold more than they say.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, TypeVar, final
 
 from core.nearest import nearest_name
+from core.record import dataclass
 from policy.compile import authorization_of, compile_port, servers_of
 from policy.decide import decide_request
 from policy.index import PolicyIndex, View, is_attachable

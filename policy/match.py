@@ -17,11 +17,11 @@ module is compiled.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol, final
 from urllib.parse import unquote_plus
 
+from core.record import dataclass
 from policy.route import (
     GrpcMatch,
     HeaderMatch,

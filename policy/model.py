@@ -7,11 +7,11 @@ bare bool. Both say which rule spoke, so log, metrics and explanation use the sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final, final
 
+from core.record import dataclass
 from discovery.model import Endpoint, Metadata, RetryBudget, Target, default_metadata
 from identity.name import Identity
 from policy.route import Filter, GrpcMatch, HostMatch, HttpMatch, SniMatch

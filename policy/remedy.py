@@ -7,9 +7,9 @@ the commonest mistake. What a remedy would do is a value, so that a test can do 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from discovery.model import Metadata
 from identity.name import Identity
 from policy.check import Check, address_number

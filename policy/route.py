@@ -7,10 +7,10 @@ Gateway API's own fields.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
 
+from core.record import dataclass
 from discovery.model import Metadata, Target
 
 DEFAULT_REDIRECT_STATUS: Final = 302

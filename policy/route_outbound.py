@@ -9,9 +9,10 @@ Linkerd. Hostnames are not looked at: who is called decides, not what is written
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, final
 
+from core.record import dataclass
 from discovery.model import Metadata, Target
 from policy.model import (
     Backend,

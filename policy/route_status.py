@@ -6,9 +6,9 @@ Whoever keeps routes in a Kubernetes cluster can write it there; ``pillion check
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final, final
 
+from core.record import dataclass
 from policy.route_attach import FindService, attached_ports, bad_backend, detached
 from resources.route import MirrorFilter, ParentRef, Route, RouteFilter, RouteRule, UnknownFilter
 

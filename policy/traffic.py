@@ -10,10 +10,10 @@ flag of its controller.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeVar, final
 
 from core.duration import parse_duration
+from core.record import dataclass
 from policy.model import (
     Backoff,
     ConsecutiveFailures,

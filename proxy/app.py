@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Final, final
 
 from core.clock import Clock, SystemClock
 from core.drain import Drain
 from core.errors import DrainingError
+from core.record import dataclass
 from core.watch import Watch
 from discovery.model import Address, Labels
 from identity.generation import Generation
-from proxy.admin.pages import AdminPages
-from proxy.admin.policies import PolicyPages
-from proxy.admin.server import AdminServer
 from proxy.config import Config
 from proxy.explicit import Explicit
 from proxy.gateway.prober import Prober
@@ -145,9 +144,8 @@ class Sidecar:
             for name, run in self._providers.services:
                 runtime.spawn(self._supervise(name, run))
             # Probes and scrapes must come through when user connections are at their bound.
-            admin = self._listeners(
-                "admin", AdminServer(runtime, self._pages(runtime)), Admission(1)
-            )
+            admin_door = LateDoor(lambda: self._admin(runtime))
+            admin = self._listeners("admin", admin_door, Admission(1))
             server = InboundServer(runtime, self._providers.policies, self._gateway(runtime))
             if self._providers.gateways is not None:
                 prober = Prober(runtime, self._providers.gateways)
@@ -171,7 +169,6 @@ class Sidecar:
             if await self._identified():
                 for listener in (*inbound, *outbound):
                     listener.start()
-                self._quiet_collector()
                 self._log.info(
                     "serving",
                     inbound=_texts(inbound),
@@ -180,6 +177,10 @@ class Sidecar:
                     identity=self._identity_text(),
                     drain_s=self._config.grace_period_s,
                 )
+                # The first connections come first; who asks us waits for nothing later.
+                await asyncio.sleep(0)
+                admin_door.open()
+                self._quiet_collector()
                 await self._stop.wait()
             status = await self._drained(runtime, inbound, outbound)
             for listener in admin:
@@ -262,10 +263,14 @@ class Sidecar:
             if each == name
         )
 
-    def _pages(self, runtime: Runtime) -> AdminPages:
+    def _admin(self, runtime: Runtime) -> Accepted:
+        from proxy.admin.pages import AdminPages  # noqa: PLC0415 - after the start, see LateDoor
+        from proxy.admin.policies import PolicyPages  # noqa: PLC0415
+        from proxy.admin.server import AdminServer  # noqa: PLC0415
+
         config = self._config
         pod = f"{config.pod_namespace}/{config.pod_name}" if config.pod_name else ""
-        return AdminPages(
+        pages = AdminPages(
             runtime,
             asdict(config),
             PolicyPages(runtime, self._providers.policies, pod),
@@ -274,6 +279,7 @@ class Sidecar:
             refresh=self._refresh_gauges,
             stop=self.stop if config.shutdown_endpoint else None,
         )
+        return AdminServer(runtime, pages)
 
     def unready(self) -> str:
         """Return why we are not ready; empty when we are."""
@@ -365,6 +371,25 @@ class Sidecar:
             except Exception:  # noqa: BLE001  # last known good stays; this starts anew
                 self._log.exception("service broke", service=name, code="internal")
             await asyncio.sleep(_RESTART_PAUSE_S)
+
+
+@final
+class LateDoor:
+    """Serves a listener by what is loaded when first somebody comes, or there is time for it."""
+
+    def __init__(self, make: Callable[[], Accepted]) -> None:
+        self._make = make
+        self._made: Accepted | None = None
+
+    def open(self) -> Accepted:
+        """Return who serves."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def accepted(self, sock: socket.socket, ip: str) -> None:
+        """Hand the connection on."""
+        self.open().accepted(sock, ip)
 
 
 def listen_addresses(config: Config, explicit: Explicit | None) -> list[tuple[str, Address]]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 import resource
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar, final
 
 from core.errors import ConfigError
 from core.nearest import nearest_name
+from core.record import dataclass
 from discovery.model import Address
 from proxy.net.splice import affordable_pipes
 from proxy.setting import (

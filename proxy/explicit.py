@@ -8,10 +8,11 @@ through the direct port and the sidecar, others past it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, final
 
 from core.errors import ConfigError, ConnectRefusedError
+from core.record import dataclass
 from discovery.model import Address
 
 LOOPBACK: Final = "127.0.0.1"

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import ip_address
 from typing import Final, final
 
 from core.clock import Clock
 from core.drain import Drain
 from core.errors import MeshError, RefusedError
+from core.record import dataclass
 from core.watch import Watch
 from discovery.model import Address
 from identity.generation import Generation

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Final, Generic, TypeVar, final
 
 from core.duration import parse_duration
 from core.errors import IdentityError
+from core.record import dataclass
 from discovery.model import Address
 from identity.anchors import parse_roots
 from identity.name import is_label, is_trust_domain, parse_identity

@@ -7,11 +7,11 @@ in a table of our own, is ours.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
 
 from core.errors import ConfigError
+from core.record import dataclass
 from redirect.rule import Family
 
 

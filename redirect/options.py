@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, final
 
 from core.errors import ConfigError
+from core.record import dataclass
 from redirect.rule import Family, Subnet
 
 PROXY_UID: Final = 2102

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
+
+from core.record import dataclass
 
 TAG: Final = "proxy-init/"
 """What the comments of our rules begin with, as those of Linkerd's proxy-init do."""

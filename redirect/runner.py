@@ -11,11 +11,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
 from core.errors import ConfigError
+from core.record import dataclass
 from redirect import iptables, nftables
 from redirect.backend import Mode, Tables, choose_tables
 from redirect.options import CaptureOptions

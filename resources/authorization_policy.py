@@ -6,9 +6,9 @@ admits whom they fit; a DenyPolicy refuses them, whatever else admits them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from resources.fields import Fields
 from resources.kind import Meta, ObjectKey
 from resources.object_name import check_name, check_namespace, group_of

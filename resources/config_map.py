@@ -8,11 +8,11 @@ The settings carry Linkerd's names and defaults (linkerd-control-plane chart, va
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final, final
 
 from core.nearest import nearest_name
+from core.record import dataclass
 from identity.name import try_identity
 from resources.fields import Fields
 from resources.kind import Meta, ObjectKey

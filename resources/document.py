@@ -10,7 +10,7 @@ mapping's keys are their text. ``<<`` merges as YAML 1.1 says.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, final
 
 import yaml
@@ -24,6 +24,8 @@ from yaml.events import (
     SequenceEndEvent,
     SequenceStartEvent,
 )
+
+from core.record import dataclass
 
 MAX_FILE_BYTES: Final = 1024 * 1024
 """One manifest file; the API server stores no object larger than this either."""

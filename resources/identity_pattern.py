@@ -8,10 +8,10 @@ policy-controller/core/src/identity_match.rs).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final, final
 
 from core.errors import IdentityError
+from core.record import dataclass
 from identity.name import Identity, parse_identity
 from resources.fields import Fields
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol, final
 
+from core.record import dataclass
 from resources.fields import Fields
 
 _NAME: Final = re.compile(

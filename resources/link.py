@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import ip_address
 from typing import Final, final
 
 from core.duration import parse_duration
+from core.record import dataclass
 from identity.name import Identity, is_label, is_trust_domain, try_identity
 from resources.fields import Fields, shortest_address
 from resources.kind import Meta, is_name

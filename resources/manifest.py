@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from identity.name import is_label
 from resources.document import Mapping as MapNode
 from resources.document import Node, Problem, UnreadableError, read_documents

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import final
 
+from core.record import dataclass
 from resources.fields import Fields
 
 Network = IPv4Network | IPv6Network

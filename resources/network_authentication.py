@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import final
 
+from core.record import dataclass
 from resources.fields import Fields
 from resources.kind import Meta
 from resources.network import NetworkRange, parse_networks

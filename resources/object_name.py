@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from identity.name import is_label
 from resources.fields import Fields
 

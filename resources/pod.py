@@ -5,9 +5,9 @@ A pod written by hand may have no conditions: with an address it then counts as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from resources.fields import Fields
 from resources.kind import Meta, is_name
 

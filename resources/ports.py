@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, final
+
+from core.record import dataclass
 
 MAX_ENTRIES: Final = 1000
 """Entries that are read of one list."""

@@ -5,9 +5,9 @@ Each sidecar counts on its own. Rates are whole requests per second.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from resources.fields import Fields
 from resources.kind import Meta
 from resources.object_name import Account, check_name, check_namespace, group_of

@@ -6,9 +6,9 @@ attached where, and what of it can be carried out, is not decided here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from resources.kind import Meta
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from resources.fields import Fields
 
 _COMMA: Final = re.compile(r",(?![^(]*\))")

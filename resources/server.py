@@ -7,9 +7,9 @@ read there. Without it a Server denies.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from resources.config_map import DEFAULT_POLICIES
 from resources.fields import Fields
 from resources.kind import Meta

@@ -6,9 +6,9 @@ authorizes nobody.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import final
 
+from core.record import dataclass
 from resources.fields import Fields
 from resources.identity_pattern import IdentityPattern, parse_patterns
 from resources.kind import Meta

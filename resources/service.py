@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, final
 
+from core.record import dataclass
 from resources.fields import Fields
 from resources.kind import Meta
 

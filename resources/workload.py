@@ -8,9 +8,9 @@ injects, it copies them into the pod and they hold from then on).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from identity.name import Identity
 from resources.config_map import MeshConfig
 from resources.namespace import Namespace

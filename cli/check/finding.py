@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
 
 from core.errors import ConfigError, MeshError
+from core.record import dataclass
 
 PAGE: Final = "docs/check.md"
 MAX_SEEN: Final = 20

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
+from core.record import dataclass
 from discovery.model import Address
 from redirect.options import INBOUND_PORT, OUTBOUND_PORT
 

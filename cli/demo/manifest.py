@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, final
 
 import yaml
 
 from cli.output import Json
+from core.record import dataclass
 
 NAMESPACE: Final = "shop"
 _CREATED: Final = "2026-01-01T00:00:00Z"

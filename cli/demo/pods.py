@@ -14,13 +14,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from types import TracebackType
 from typing import Final, Protocol, Self, final
 
 from cli.demo.host import Host
 from core.errors import ConfigError
+from core.record import dataclass
 from discovery.model import Address
 
 _FIRST_POD: Final = 11

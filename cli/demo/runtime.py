@@ -16,12 +16,12 @@ import sys
 import sysconfig
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
 import cli
 from core.errors import ConfigError
+from core.record import dataclass
 
 _PROBE: Final = (
     "import sysconfig, cli.main, cryptography.x509, structlog, uvloop, yaml\n"
@@ -44,7 +44,7 @@ class Runtime:
 
     def pillion(self, *arguments: str) -> list[str]:
         """Return the command line of ``pillion`` with these arguments."""
-        return [self.interpreter, "-c", "from cli.main import main; main()", *arguments]
+        return [self.interpreter, "-c", "from cli.start import main; main()", *arguments]
 
     @property
     def environment(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, final
 
 from cli.demo.host import APP_UID
@@ -21,6 +21,7 @@ from cli.demo.stage import CANARY_PORT, CANARY_SHARE, HTTP_PORT, REDIS_PORT, STA
 from cli.demo.talk import Talk
 from cli.demo.witness import judge
 from core.errors import ConfigError
+from core.record import dataclass
 
 _REQUESTS: Final = 20
 _ROUTED: Final = 50

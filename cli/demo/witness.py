@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final, final
 
 from core.errors import ClientProtocolError
+from core.record import dataclass
 from proxy.wire.client_hello import HelloState, read_client_hello
 
 MAX_CAPTURE_BYTES: Final = 64 * 1024 * 1024

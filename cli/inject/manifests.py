@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar, final
 
 import click
 
 from core.errors import ConfigError
+from core.record import dataclass
 from inject.document import MAX_BYTES, Document, read_manifest, write_manifest
 from inject.patch import Json, Operation, pointer, tokens_of
 from inject.patch import change as take

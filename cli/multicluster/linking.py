@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
 from cli.output import Json
 from control.offline import OfflineMesh
 from core.errors import ConfigError
+from core.record import dataclass
 from identity.name import is_label, try_identity
 from resources.link import (
     ANCHORS,

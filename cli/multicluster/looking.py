@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Final, final
@@ -16,6 +15,7 @@ from cli.multicluster.trust import judge_trust, read_trust
 from cli.output import Form, Json, write
 from control.linked_offline import OfflineClusters
 from core.errors import MeshError
+from core.record import dataclass
 
 _SAMPLE: Final = re.compile(r"^(\w+)\{([^}]*)\} (\d+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')

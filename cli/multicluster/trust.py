@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from core.errors import ConfigError
+from core.record import dataclass
 from identity.anchors import parse_roots
 from identity.files import read_bounded
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import final
 
 from cli.output import Form, write
@@ -10,6 +9,7 @@ from cli.policy.case import Target, parse_target
 from control.offline import OfflineMesh
 from core.errors import ConfigError
 from core.nearest import nearest_name
+from core.record import dataclass
 from identity.name import Identity, try_identity
 from policy.describe import explanation_data
 from policy.explain import Explanation, explain_verdict

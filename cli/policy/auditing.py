@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, final
 
@@ -19,6 +19,7 @@ from cli.policy.case import Target
 from cli.policy.survey import EVERYTHING, Caller, asks_of, callers_of, ports_of
 from control.offline import OfflineMesh
 from core.errors import ConfigError
+from core.record import dataclass
 from discovery.model import Metadata
 from policy.decide import decide_connection, decide_request, prepare
 from policy.match import Request

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, final
 
 from cli.output import Json
 from core.errors import ConfigError
+from core.record import dataclass
 from identity.name import try_identity
 from policy.match import Request
 from policy.model import Client, ClientTls

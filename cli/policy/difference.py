@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import final
 
 from cli.output import Form, Json, write
 from cli.policy.case import Target
 from cli.policy.survey import EVERYTHING, Ask, Caller, asks_of, callers_of, ports_of
 from control.offline import OfflineMesh
+from core.record import dataclass
 from policy.judge import judge
 from policy.model import Permit, ServerPolicy
 from policy.words import title_of, verdict_word

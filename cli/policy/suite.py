@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import final
 from xml.etree import ElementTree as ET
 
@@ -14,6 +13,7 @@ from cli.policy.case import Case, read_cases
 from control.offline import OfflineMesh
 from core.errors import ConfigError
 from core.nearest import nearest_name
+from core.record import dataclass
 from policy.explain import explain_verdict
 from policy.judge import judge
 

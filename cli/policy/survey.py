@@ -8,11 +8,11 @@ Requests: one for each match of each route, one that no route need match, and th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, final
 
 from cli.policy.case import Target
 from control.offline import OfflineMesh
+from core.record import dataclass
 from identity.name import Identity
 from policy.match import Request
 from policy.model import Client, ClientTls, Protocol, ServerPolicy, TlsAuthenticated

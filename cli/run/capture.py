@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, final
 
 from core.errors import ConfigError
+from core.record import dataclass
 from discovery.model import Address
 from redirect.options import PROXY_UID
 from redirect.runner import read_rules

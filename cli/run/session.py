@@ -13,7 +13,6 @@ import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
@@ -22,6 +21,7 @@ import click
 from cli.run.child import Child, next_signal, spawn
 from cli.run.issuer import LocalIssuer
 from core.errors import ConfigError, UnreachableError
+from core.record import dataclass
 from discovery.model import Address
 
 _POLL_S: Final = 0.05

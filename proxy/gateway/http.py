@@ -7,10 +7,11 @@ authority, ``forwarded`` says for whom; routes of the target's cluster are not l
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, final
 
 from core.errors import MeshError, RefusedError
+from core.record import dataclass
 from core.watch import Watch
 from discovery.model import Address, EndpointSet, Profile, Target, default_metadata
 from policy.decide import decide_request

@@ -8,10 +8,11 @@ gateway's own identity.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, final
 
 from core.errors import MeshError, RefusedError
+from core.record import dataclass
 from core.watch import Watch
 from discovery.model import Endpoint, Labels, Metadata, Target
 from identity.name import Identity

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, final
 
 from core.errors import ClosedEarlyError, MeshError, RefusedError, TcpAction, outcome_of
+from core.record import dataclass
 from core.watch import Watch
 from discovery.model import Address, Labels, Metadata
 from identity.name import Identity

@@ -10,10 +10,10 @@ import asyncio
 import errno
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Protocol, final
 
 from core.errors import ConfigError
+from core.record import dataclass
 from discovery.model import Address
 from proxy.net.address import plain_ip
 from proxy.net.holder import holder_of

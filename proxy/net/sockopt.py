@@ -6,8 +6,9 @@ import contextlib
 import ctypes
 import socket
 import struct
-from dataclasses import dataclass
 from typing import Final, final
+
+from core.record import dataclass
 
 _TCP_USER_TIMEOUT: Final = 18
 """linux/tcp.h; not in every Python's socket module."""

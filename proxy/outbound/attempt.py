@@ -6,11 +6,11 @@ What is decided here is decided by pure values: who is picked (``balancer``), wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from time import monotonic, time
 from typing import Final, Protocol, final
 
 from core.errors import Fault, HandshakeError, MeshError, UnreachableError
+from core.record import dataclass
 from policy.model import Retry, Timeouts
 from proxy.http.exchange import Case, Exchange
 from proxy.net.alarm import Alarm

@@ -12,10 +12,10 @@ own are not ready, or several times as loaded, those of other clusters when no o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import chain
 from typing import Final, final
 
+from core.record import dataclass
 from discovery.model import Endpoint
 from policy.model import FailureAccrual, PeakEwma, PenaltyPeakEwma
 from proxy.outbound.load import Load
@@ -46,7 +46,7 @@ Key = tuple[str, int, str, str]
 class Balancing:
     """How to balance."""
 
-    load: PeakEwma | PenaltyPeakEwma = PeakEwma()  # noqa: RUF009  # it is frozen
+    load: PeakEwma | PenaltyPeakEwma = PeakEwma()  # it is frozen
     accrual: FailureAccrual | None = None
     is_by_connection: bool = False
     """Connections are balanced: open ones are the load, and connects its latency."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from discovery.model import Address, Endpoint, Labels, Metadata, Target
 from identity.name import Identity
 from proxy.telemetry.metric import (

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol, final
 
 from core.errors import (
@@ -20,6 +19,7 @@ from core.errors import (
     RefusedError,
     UnreachableError,
 )
+from core.record import dataclass
 from core.watch import Watch
 from discovery.model import Endpoint, EndpointSet, Labels, Metadata, Target
 from policy.model import FailureAccrual, OutboundTls, PeakEwma, PenaltyPeakEwma

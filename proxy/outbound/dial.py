@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass
 from typing import final
 
 from core.errors import ConnectTimeoutError, HandshakeError, MeshError, RefusedError
+from core.record import dataclass
 from discovery.model import Address, Endpoint, PathKind
 from identity.generation import Generation
 from identity.name import Identity

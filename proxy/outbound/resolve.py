@@ -7,10 +7,10 @@ destination itself, in plaintext.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
 
 from core.errors import RefusedError, UnreachableError
+from core.record import dataclass
 from discovery.model import (
     Address,
     Endpoint,
@@ -42,13 +42,13 @@ class Plan:
     """What to dial: a service still to be looked up, or an endpoint as it stands."""
 
     parent: Metadata
-    route: Metadata = default_metadata("default")  # noqa: RUF009  # it is frozen
+    route: Metadata = default_metadata("default")  # it is frozen
     target: Target | None = None
     endpoint: Endpoint | None = None
     tls_mode: OutboundTls = OutboundTls.OPPORTUNISTIC
     backend: Metadata | None = None
     """What a target is a backend of, and how loads compare there."""
-    load: PeakEwma | PenaltyPeakEwma = PeakEwma()  # noqa: RUF009  # it is frozen
+    load: PeakEwma | PenaltyPeakEwma = PeakEwma()  # it is frozen
 
 
 def plan_connection(

@@ -9,10 +9,10 @@ sent a second time. All but connects take from the destination's budget.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
 
+from core.record import dataclass
 from policy.model import Retry
 from proxy.outbound.backoff import backoff_s
 from proxy.outbound.budget import Budget

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
 
 from core.errors import RefusedError, ResourceError
+from core.record import dataclass
 from discovery.model import Address, Endpoint, Metadata, Profile, default_metadata
 from policy.match import Precedence, Request, RouteTable
 from policy.model import (

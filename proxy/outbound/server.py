@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 import socket
-from dataclasses import dataclass
 from typing import final
 
 from core.errors import MeshError
+from core.record import dataclass
 from discovery.model import Address, Endpoint, Labels, Metadata, Target, default_metadata
 from policy.model import Protocol
 from proxy.detect import DECLARED, RESULTS, detect_protocol

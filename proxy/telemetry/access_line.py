@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, final
+
+from core.record import dataclass
 
 FORMS: Final = ("json", "apache")
 

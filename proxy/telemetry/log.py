@@ -8,19 +8,12 @@ docs/logs.md.
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Final, TextIO, final
-
-# structlog takes rich along where it finds it: 5 MiB that a sidecar would carry for nothing.
-_rich = sys.modules.get("rich")
-sys.modules["rich"] = None  # type: ignore[assignment]
-import structlog  # noqa: E402
-from structlog.typing import FilteringBoundLogger, Processor  # noqa: E402
-
-if _rich is None:
-    del sys.modules["rich"]
-else:
-    sys.modules["rich"] = _rich
 
 LEVELS: Final = {"debug": 10, "info": 20, "warn": 30, "error": 40, "off": 100}
 FORMS: Final = ("auto", "json", "pretty")
@@ -47,14 +40,18 @@ def parse_level(text: str) -> str:
     raise ValueError(f"{text[:80]!r} says nothing of this proxy; write a level alone")
 
 
+Writer = Callable[[str, str, Mapping[str, object]], None]
+"""Writes one event: its level, its name, its fields."""
+
+
 @final
 class Logger:
     """Writes events at or above a level that can be changed at any time."""
 
-    __slots__ = ("_least", "_out", "level")
+    __slots__ = ("_least", "_write", "level")
 
-    def __init__(self, out: FilteringBoundLogger, level: str) -> None:
-        self._out = out
+    def __init__(self, write: Writer, level: str) -> None:
+        self._write = write
         self.set_level(level)
 
     level: str
@@ -69,32 +66,32 @@ class Logger:
         """Say what only somebody searching for a fault wants to know."""
         if self._least <= 10:
             with contextlib.suppress(OSError):
-                self._out.debug(event, **fields)
+                self._write("debug", event, fields)
 
     def info(self, event: str, **fields: object) -> None:
         """Say what happened in the ordinary course of things."""
         if self._least <= 20:
             with contextlib.suppress(OSError):
-                self._out.info(event, **fields)
+                self._write("info", event, fields)
 
     def warning(self, event: str, **fields: object) -> None:
         """Say what somebody should look at, though things go on."""
         if self._least <= 30:
             with contextlib.suppress(OSError):
-                self._out.warning(event, **fields)
+                self._write("warning", event, fields)
 
     def error(self, event: str, **fields: object) -> None:
         """Say what failed."""
         if self._least <= 40:
             with contextlib.suppress(OSError):
-                self._out.error(event, **fields)
+                self._write("error", event, fields)
 
     def exception(self, event: str, **fields: object) -> None:
         """Say what failed, with the traceback of the exception that is being handled."""
         if self._least <= 40:
             # Traffic goes on where nobody reads the log any more: a closed pipe, a full disk.
             with contextlib.suppress(OSError):
-                self._out.exception(event, **fields)
+                self._write("error", event, {**fields, "exc_info": sys.exc_info()[1]})
 
 
 def make_logger(
@@ -108,19 +105,44 @@ def make_logger(
     out = stream if stream is not None else sys.stderr
     if form == "auto":
         form = "pretty" if out.isatty() else "json"
-    processors: list[Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    if form == "pretty":
-        colorful = out.isatty() if colors is None else colors
-        processors.append(structlog.dev.ConsoleRenderer(colors=colorful))
+    if form == "json":
+        return Logger(_json_writer(out), level)
+    return Logger(
+        _pretty_writer(out, is_colorful=out.isatty() if colors is None else colors), level
+    )
+
+
+def _json_writer(out: TextIO) -> Writer:
+    # By hand: structlog would be a third of what happens before the first connection.
+    def write(level: str, event: str, fields: Mapping[str, object]) -> None:
+        told = dict(fields)
+        error = told.pop("exc_info", None)
+        told |= {"event": event, "level": level, "timestamp": _now()}
+        if isinstance(error, BaseException):
+            told["exception"] = "".join(traceback.format_exception(error)).rstrip("\n")
+        print(json.dumps(told, default=repr), file=out, flush=True)
+
+    return write
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _pretty_writer(out: TextIO, *, is_colorful: bool) -> Writer:
+    # structlog takes rich along where it finds it: 5 MiB that a sidecar would carry for nothing.
+    rich = sys.modules.get("rich")
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    import structlog  # noqa: PLC0415 - somebody looks at a terminal
+
+    if rich is None:
+        del sys.modules["rich"]
     else:
-        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    bound: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.PrintLogger(out),
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(0),
-        context_class=dict,
-    ).bind()
-    return Logger(bound, level)
+        sys.modules["rich"] = rich
+    render = structlog.dev.ConsoleRenderer(colors=is_colorful)
+
+    def write(level: str, event: str, fields: Mapping[str, object]) -> None:
+        told = {**fields, "event": event, "level": level, "timestamp": _now()}
+        print(render(None, level, told), file=out, flush=True)
+
+    return write

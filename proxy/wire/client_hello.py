@@ -9,9 +9,10 @@ RFC 6066 section 3.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
+
+from core.record import dataclass
 
 MAX_RECORD_BYTES: Final = 5 + 16_384
 """A plaintext record at its largest, with its head (RFC 8446 section 5.1)."""

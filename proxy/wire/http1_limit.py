@@ -7,8 +7,9 @@ head (Envoy 60 KiB, Node 16 KiB, hyper 400 KiB), 16 KiB of trailers and of chunk
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
+
+from core.record import dataclass
 
 
 @final

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import final
 
+from core.record import dataclass
 from proxy.wire.http_field import Field, Fields
 from proxy.wire.http_message import NONE_SENSITIVE, RequestHead, ResponseHead
 

@@ -8,9 +8,9 @@ then a list of good fields, a few marks, and the first fault. A fault is the nam
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from proxy.wire.http1_target import is_authority, is_connect_authority, is_path, is_same_authority
 from proxy.wire.http_field import TEXT, TOKEN, Field, Fields
 from proxy.wire.http_message import (

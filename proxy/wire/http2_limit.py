@@ -6,9 +6,9 @@ oddities at once, 33 a second, 1,000 answers waiting to be sent).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from proxy.wire.http2_frame import DEFAULT_WINDOW
 
 

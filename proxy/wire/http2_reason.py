@@ -7,9 +7,9 @@ say otherwise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from proxy.wire.http2_frame import (
     COMPRESSION_ERROR,
     ENHANCE_YOUR_CALM,

@@ -7,10 +7,10 @@ builds new fields.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
 
+from core.record import dataclass
 from proxy.wire.http_field import Field, Fields
 
 HTTP_10: Final = 10

@@ -7,10 +7,11 @@ the client so; a stream that is no SOCKS 5 at all gets none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, final
+
+from core.record import dataclass
 
 VERSION: Final = 5
 NO_AUTHENTICATION: Final = b"\x05\x00"

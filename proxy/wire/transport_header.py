@@ -7,11 +7,11 @@ fields, read here by hand so that the data path depends on no message library.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
 
 from core.errors import TransportHeaderError
+from core.record import dataclass
 
 ALPN: Final = "transport.l5d.io/v1"
 PREFACE: Final = b"transport.l5d.io/v1\r\n\r\n"

@@ -18,11 +18,12 @@ import hashlib
 import os
 import stat
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import Final, final
 
+from core.record import dataclass
 from resources.config_map import CONFIG_KEY
 from resources.document import MAX_FILE_BYTES, Problem
 from resources.kind import ObjectKey, Resource

@@ -124,7 +124,7 @@ def test_the_installed_command_runs_cases(tmp_path: Path) -> None:
     cases.write_text(text.replace("verdict: allow, status: 200", "verdict: deny, status: 200", 1))
     run = subprocess.run(
         [
-            *(sys.executable, "-c", "from cli.main import main; main()"),
+            *(sys.executable, "-c", "from cli.start import main; main()"),
             *("policy", "test", str(cases), "--mesh", str(HERE / "meshes" / "identities")),
             *("--junit", str(tmp_path / "junit.xml")),
         ],

@@ -33,7 +33,7 @@ from tests.authority import Mesh, mk_identity, mk_mesh
 from tests.handshake import shake_hands
 from tests.support.processes import wait_until
 
-PILLION = (sys.executable, "-c", "from cli.main import main; main()")
+PILLION = (sys.executable, "-c", "from cli.start import main; main()")
 WEB = mk_identity("shop/web")
 
 pytestmark = pytest.mark.slow

@@ -56,7 +56,7 @@ pytestmark = pytest.mark.slow
 SECONDS: Final = 60.0 if IS_CI else float(os.environ.get("ROTATION_SECONDS", "60"))
 PER_SECOND: Final = 50
 STAYING: Final = 50
-PILLION: Final = (sys.executable, "-c", "from cli.main import main; main()")
+PILLION: Final = (sys.executable, "-c", "from cli.start import main; main()")
 WEB, API = mk_identity("shop/web"), mk_identity("shop/api")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import cli
 from cli.demo.host import Host
 
-PILLION = [sys.executable, "-c", "from cli.main import main; main()"]
+PILLION = [sys.executable, "-c", "from cli.start import main; main()"]
 """The command as the tests run it; needs ``ENVIRONMENT``."""
 ENVIRONMENT = {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
 """Makes other processes run the very packages that are under test here."""
