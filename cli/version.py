@@ -60,7 +60,7 @@ CORE_MODULES: Final = (
     "proxy.telemetry.transport",
 )
 """Modules of other rooms that may be compiled."""
-KERNELS: Final = ("proxy.wire.native_hpack",)
+KERNELS: Final = ("proxy.wire.native_hpack_decoder", "proxy.wire.native_hpack_encoder")
 """Modules that are compiled or not there."""
 
 

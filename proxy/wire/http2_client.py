@@ -20,7 +20,7 @@ from proxy.wire.http2_header import Section, response_head, trailer_fault
 from proxy.wire.http2_limit import HTTP2_LIMITS, Http2Limits
 from proxy.wire.http2_stream import RESET_BY_PEER, RESET_BY_US, Stream
 from proxy.wire.http2_streams import announce_window
-from proxy.wire.http_field import Field, Fields
+from proxy.wire.http_field import Field, Fields, value_of
 from proxy.wire.http_message import NONE_SENSITIVE
 
 ASSUMED_STREAMS: Final = 100
@@ -73,7 +73,7 @@ class Http2Client(Http2Connection):
         stream_id = self._next_id
         self._next_id = stream_id + 2
         stream = Stream(stream_id, self._outbox.initial_window, self._limits.stream_window)
-        stream.has_no_content = (b":method", b"HEAD") in pseudo
+        stream.has_no_content = value_of(pseudo, b":method") == b"HEAD"
         self._streams[stream_id] = stream
         self._outbox.send_head(stream, pseudo, fields, never_indexed, ends=ends)
         if ends:

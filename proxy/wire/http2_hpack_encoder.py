@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, final
 
+from proxy.wire.http2_frame import header_frames
 from proxy.wire.http2_hpack_table import (
     DEFAULT_TABLE_SIZE,
     ENTRY_OVERHEAD,
@@ -22,15 +23,16 @@ from proxy.wire.http2_hpack_table import (
 )
 from proxy.wire.http_field import Field, Fields
 
-_SECRET: Final = frozenset(
+SECRET: Final = frozenset(
     (b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"l5d-client-id")
 )
-_SEEN_FIELDS: Final = 128
+"""Names of fields that hold them."""
+SEEN_FIELDS: Final = 128
 """How many fields are remembered as written once."""
-_LONGEST_INDEXED: Final = 1_024
+LONGEST_INDEXED: Final = 1_024
 """A longer field is not worth a quarter of the table."""
 
-_STATIC_INDEX: Final[dict[Field, int]] = {
+STATIC_INDEX: Final[dict[Field, int]] = {
     entry: -index for index, entry in enumerate(STATIC, 1) if entry[1] or index in (15, 19)
 }
 _NAME_INDEX: Final[dict[bytes, int]] = {
@@ -43,7 +45,7 @@ class HpackEncoder:
     """The table of one direction of a connection."""
 
     def __init__(self) -> None:
-        self._index: dict[Field, int] = dict(_STATIC_INDEX)
+        self._index: dict[Field, int] = dict(STATIC_INDEX)
         self._entries: deque[tuple[Field, int]] = deque()
         self._added = 0
         self._used = 0
@@ -89,15 +91,26 @@ class HpackEncoder:
                     out += encode_integer(number, 7, 0x80)
         return bytes(out)
 
+    def head(
+        self,
+        stream_id: int,
+        pseudo: Fields,
+        fields: Fields,
+        never: frozenset[Field],
+        ends: bool,  # noqa: FBT001 - not every encoder knows arguments by name
+    ) -> bytes:
+        """Return the same as HEADERS and, if it is long, CONTINUATION frames."""
+        return header_frames(stream_id, self.encode(pseudo, fields, never), ends=ends)
+
     def _write(self, out: bytearray, field: Field, never: frozenset[Field]) -> None:
         """Write a field that stands in no table, or may not be taken from one."""
         name, value = field
-        if name in _SECRET or field in never:
+        if name in SECRET or field in never:
             first, prefix = 0x10, 4
         elif field in self._seen and self._add(field):
             first, prefix = 0x40, 6
         else:
-            if len(self._seen) >= _SEEN_FIELDS:
+            if len(self._seen) >= SEEN_FIELDS:
                 self._seen.clear()
             self._seen.add(field)
             first, prefix = 0x00, 4
@@ -122,7 +135,7 @@ class HpackEncoder:
     def _add(self, field: Field) -> bool:
         """Put a field into the table, if it is not too long for it."""
         size = len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
-        if size > _LONGEST_INDEXED or size > self._bound:
+        if size > LONGEST_INDEXED or size > self._bound:
             return False
         self._evict(size)
         self._seen.discard(field)

@@ -17,11 +17,10 @@ from proxy.wire.http2_frame import (
     FRAME_SIZE,
     HEAD,
     MAX_WINDOW,
-    header_frames,
 )
-from proxy.wire.http2_hpack_encoder import HpackEncoder
 from proxy.wire.http2_stream import Stream
 from proxy.wire.http_field import Field, Fields
+from proxy.wire.native import Encoder, new_encoder
 
 
 @final
@@ -29,7 +28,7 @@ class Outbox:
     """The sending half of a connection."""
 
     def __init__(self, limit: int) -> None:
-        self.encoder: Final = HpackEncoder()
+        self.encoder: Final[Encoder] = new_encoder()
         self.window = DEFAULT_WINDOW
         """Octets of content that the peer takes on the whole connection."""
         self.initial_window = DEFAULT_WINDOW
@@ -68,8 +67,7 @@ class Outbox:
         self, stream: Stream, pseudo: Fields, fields: Fields, never: frozenset[Field], *, ends: bool
     ) -> None:
         """Queue a head."""
-        block = self.encoder.encode(pseudo, fields, never)
-        self.add(header_frames(stream.id, block, ends=ends))
+        self.add(self.encoder.head(stream.id, pseudo, fields, never, ends))
         if ends:
             stream.is_finished = True
             self._end(stream)
@@ -196,8 +194,8 @@ class Outbox:
 
     def _finish(self, stream: Stream) -> None:
         """Queue the trailers, which end the stream."""
-        block = self.encoder.encode((), stream.trailers, stream.never_indexed)
-        self.add(header_frames(stream.id, block, ends=True))
+        ends = True
+        self.add(self.encoder.head(stream.id, (), stream.trailers, stream.never_indexed, ends))
         self._end(stream)
 
     def _end(self, stream: Stream) -> None:

@@ -15,7 +15,6 @@ from proxy.wire.http2_frame import (
     NO_ERROR,
     PREFACE,
     goaway_frame,
-    header_frames,
     reset_frame,
     settings_frame,
 )
@@ -29,6 +28,16 @@ from proxy.wire.http_field import Field, Fields
 from proxy.wire.http_message import NONE_SENSITIVE
 
 _TOO_LARGE: Final[Fields] = ((b":status", b"431"), (b"content-length", b"0"))
+_ENDS: Final = True
+_STATUS: Final[dict[int, Fields]] = {}
+"""The pseudo-header fields of responses by their status, each made when it is first sent."""
+
+
+def _status_of(status: int) -> Fields:
+    fields: Fields = ((b":status", b"%d" % status),)
+    if 100 <= status <= 999:
+        _STATUS[status] = fields
+    return fields
 
 
 @final
@@ -64,7 +73,7 @@ class Http2Server(Http2Connection):
             return
         if stream.is_finished:
             raise ValueError(f"the end of stream {stream_id} has been sent")
-        pseudo = ((b":status", b"%d" % status),)
+        pseudo = _STATUS.get(status) or _status_of(status)
         stream.is_answered = True
         self._outbox.send_head(stream, pseudo, fields, never_indexed, ends=ends)
         if ends:
@@ -135,8 +144,8 @@ class Http2Server(Http2Connection):
 
     def _answer_too_large(self, stream_id: int, *, ends: bool) -> str:
         """Answer 431 to fields past the announced size (RFC 9113 §10.5.1)."""
-        block = self._outbox.encoder.encode(_TOO_LARGE, (), NONE_SENSITIVE)
-        self._outbox.add(header_frames(stream_id, block, ends=True))
+        encoder = self._outbox.encoder
+        self._outbox.add(encoder.head(stream_id, _TOO_LARGE, (), NONE_SENSITIVE, _ENDS))
         if not ends:
             self._outbox.add(reset_frame(stream_id, NO_ERROR))
         self._closed.add(stream_id, ENDED if ends else RESET_BY_US)

@@ -10,7 +10,7 @@ from typing import Final
 from proxy.wire.http2_header import Section
 from tests.fuzz.engine import Target, places_of
 from tests.fuzz.fuzz_http2_server import FRAGMENTS
-from tests.wire.hpack_pair import DecoderPair
+from tests.wire.hpack_pair import DecoderPair, EncoderPair
 from tests.wire.http1_drive import cut
 from tests.wire.http2_message_cases import HPACK_ROWS
 from tests.wire.http2_talk import GET, block, literal
@@ -19,12 +19,16 @@ from tests.wire.http2_talk import GET, block, literal
 def run(data: bytes) -> str:
     """Check one connection's worth of blocks; return what came of them."""
     pair = DecoderPair(600, 1_200)
+    encoders = EncoderPair()
     said: list[str] = []
-    for piece in cut(data, places_of(data)):
+    for piece in [each for each in cut(data, places_of(data)) for _ in range(2)]:
         section = pair.decode(piece)
         if not isinstance(section, Section):
             said.append(section)
             break
+        for _ in range(2):
+            encoders.encode((), section.fields, section.never_indexed)
+        encoders.resize(len(piece) * 16)
         said.append(f"{section.fault}{min(len(section.fields), 2)}")
     return " ".join(said[-2:])
 

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from proxy.wire import http2_header
 from proxy.wire.http2_header import Section, classify
 from proxy.wire.http2_hpack_decoder import HpackDecoder
+from proxy.wire.http2_hpack_encoder import LONGEST_INDEXED, SEEN_FIELDS, HpackEncoder
 from proxy.wire.http2_hpack_table import STATIC, encode_integer
-from proxy.wire.native import new_decoder
-from tests.wire.hpack_pair import DecoderPair
+from proxy.wire.http_field import Field, Fields
+from proxy.wire.native import new_decoder, new_encoder
+from tests.wire.hpack_pair import DecoderPair, EncoderPair
 from tests.wire.http2_talk import literal, string
 
 _NAMES = st.sampled_from(
@@ -74,13 +76,14 @@ def test_the_kernel_runs_where_it_is_expected() -> None:
     """With EXPECT_COMPILED=1 or EXPECT_KERNELS=1; elsewhere as it was built."""
     expected = "1" in (os.environ.get("EXPECT_COMPILED"), os.environ.get("EXPECT_KERNELS"))
     assert not expected or new_decoder is not HpackDecoder
+    assert not expected or new_encoder is not HpackEncoder
 
 
 @given(st.lists(_BLOCKS, min_size=1, max_size=6))
 def test_blocks_mean_the_same(blocks: list[bytes]) -> None:
     """Whole fields of every kind, in all their codings, and octets that are none."""
     pair = DecoderPair(2_000, 4_000)
-    for block in blocks:
+    for block in [each for each in blocks for _ in range(2)]:
         if isinstance(pair.decode(block), str):
             return
 
@@ -89,7 +92,7 @@ def test_blocks_mean_the_same(blocks: list[bytes]) -> None:
 def test_any_octets_mean_the_same(blocks: list[bytes]) -> None:
     """Of which most are no block at all."""
     pair = DecoderPair()
-    for block in blocks:
+    for block in [each for each in blocks for _ in range(2)]:
         if isinstance(pair.decode(block), str):
             return
 
@@ -152,3 +155,82 @@ def test_the_widest_integers_are_read_the_same() -> None:
                 DecoderPair().decode(block[:-1])
                 DecoderPair().decode(b"\x00" + block)
                 DecoderPair().decode(b"\x00\x01x" + block)
+
+
+_SENT = st.lists(_FIELDS, max_size=12).map(tuple)
+
+
+def copy_of(fields: Fields) -> Fields:
+    """Return equal fields that are other objects."""
+    return tuple([(bytes(bytearray(name)), bytes(bytearray(value))) for name, value in fields])
+
+
+@given(
+    st.lists(
+        st.tuples(_SENT, _SENT, st.sampled_from([-1, 0, 31, 33, 100, 4_096, 2**32 - 1])),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_what_is_written_is_the_same(sections: list[tuple[Fields, Fields, int]]) -> None:
+    """The first time, when it comes again, and when it must not stay; our decoders agree."""
+    pair, decoders = EncoderPair(), DecoderPair(1 << 20, 1 << 20)
+    for pseudo, fields, size in sections * 3:
+        if size >= 0:
+            pair.resize(size)
+        for sent in (fields, fields, copy_of(fields)):
+            assert isinstance(decoders.decode(pair.encode(pseudo, sent, frozenset())), Section)
+        never = frozenset(fields[:2])
+        section = decoders.decode(pair.encode((), fields, never))
+        assert isinstance(section, Section)
+        assert never <= section.never_indexed
+
+
+def test_tables_turn_and_forget_the_same() -> None:
+    """Past the ring, past what is remembered as seen, and back to what was dropped."""
+    pair = EncoderPair()
+    for number in range(3 * SEEN_FIELDS):
+        small: Field = (b"", b"%d" % (number % 10) if number % 7 else b"")
+        pair.encode((), ((b"x", b"%d" % number), small), frozenset())
+        pair.encode((), ((b"x", b"%d" % number),) if number % 3 else (), frozenset())
+        back: Fields = ((b"x", b"%d" % (number - SEEN_FIELDS)), (b"x", b"%d" % (number // 2)))
+        pair.encode((), back, frozenset())
+    for size in (0, 4_096, 64, 4_096):
+        pair.resize(size)
+        for _ in range(3):
+            pair.encode((), ((b"y", b"1"), (b"z", b""), (b"y", b"1")), frozenset())
+
+
+@pytest.mark.parametrize("size", [LONGEST_INDEXED - 33, LONGEST_INDEXED - 32, 4_000, 5_000, 70_000])
+def test_long_fields_are_written_the_same(size: int) -> None:
+    """Beyond what fits on the stack, and beyond what is indexed."""
+    pair = EncoderPair()
+    fields: Fields = ((b"a", b"1"), (b"x", b"v" * size), (b"n" * size, b"2"), (b"b", b"v" * size))
+    for _ in range(3):
+        pair.encode(((b":status", b"200"),), fields, frozenset(fields[:1]))
+        pair.encode((), fields, frozenset())
+
+
+def test_frames_are_the_same_on_both_sides_of_the_largest() -> None:
+    """One frame, and one with a continuation; every octet of a stream's number."""
+    pair = EncoderPair()
+    for stream_id in (1, 0x7F, 0x1234, 0x7FFFFFFF):
+        for size in (0, 16_384 - 6, 16_384 - 5, 40_000):
+            for ends in (False, True):
+                frames = pair.head(stream_id, ((b"x", b"v" * size),), ends=ends)
+                assert (frames[4] & 4 != 0) == (size <= 16_384 - 6)
+
+
+def test_the_kernel_takes_fields_and_nothing_else() -> None:
+    """Whatever is not a name and a value is refused before it is looked into."""
+    encoder = new_encoder()
+    if isinstance(encoder, HpackEncoder):
+        return
+    broken: list[object] = [None, (b"x",), (b"x", "y"), (b"x", None), b"xy", (b"x", b"y", b"z")]
+    for each in broken:
+        with pytest.raises(TypeError):
+            encoder.encode((), (each,), frozenset())  # type: ignore[arg-type]
+    for each in ([], None, {}):
+        with pytest.raises(TypeError):
+            encoder.encode(each, (), frozenset())  # type: ignore[arg-type]
+    assert encoder.encode((), ((b"x", b"y"),), frozenset()) == b"\x00\x01x\x01y"
