@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cli.demo.host import APP_UID, Host
-from cli.demo.mesh import Mesh, Sidecar
+from cli.demo.mesh import Event, Mesh, Sidecar
 from cli.demo.pods import Cluster, Pod, Rig
 from cli.demo.runtime import Runtime, find_runtime
 from redirect.options import PROXY_UID
@@ -122,6 +122,11 @@ class Scene:
                 meanwhile()
             self.sidecars[f"{cluster}/{pod}"].program.kill()
         return pods
+
+    def troubles(self) -> list[Event]:
+        """Return what the eastern caller's sidecar said last, besides of connections."""
+        events = self.sidecars["east/web-0"].events()
+        return [each for each in events if each.get("event") != "connection"][-40:]
 
     def packets_to_gateway(self, cluster: str) -> int:
         """Return what the kernel has counted of packets to a gateway's door, on a flat network."""

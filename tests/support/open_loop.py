@@ -36,21 +36,24 @@ class Client:
             async with asyncio.timeout(PATIENCE_S):
                 outcome = await self._ask(number)
         except (OSError, EOFError, TimeoutError, ValueError) as error:
-            outcome = type(error).__name__
+            outcome = ", ".join((type(error).__name__, *getattr(error, "__notes__", ())))
         self.outcomes[outcome] += 1
         if outcome != "200":
             self.bad.append(at)
 
     async def _ask(self, number: int) -> str:
+        is_kept = bool(self.free)
         reader, writer = (
-            self.free.pop() if self.free else await asyncio.open_connection(self.address, self.port)
+            self.free.pop() if is_kept else await asyncio.open_connection(self.address, self.port)
         )
+        head = b""
         try:
             writer.write(b"GET /%d HTTP/1.1\r\nhost: %b\r\n\r\n" % (number, self.address.encode()))
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
             body = await reader.readexactly(length)
-        except BaseException:
+        except BaseException as error:
+            error.add_note(f"{'kept' if is_kept else 'new'}, {len(head)} octets of head")
             writer.close()
             raise
         self.answers[body.decode(errors="replace").strip()[:80]] += 1
