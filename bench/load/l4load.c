@@ -181,7 +181,7 @@ static void send_due(void) {
         }
     }
     /* Without a free connection it is the next answer that is waited for. */
-    uint64_t at = resting_count > 0 ? next_due : 0;
+    uint64_t at = resting_count > 0 && next_due < last_due ? next_due : 0;
     struct itimerspec once = {.it_value = {.tv_sec = (time_t)(at / NS_PER_S),
                                            .tv_nsec = (long)(at % NS_PER_S)}};
     if (timerfd_settime(pacer, TFD_TIMER_ABSTIME, &once, NULL) != 0) {
