@@ -87,16 +87,23 @@ class Greetings(Generic[K, S]):
     async def _ask(self, inbox: Inbox, dial: Callable[[], Awaitable[S]]) -> S | Speaker | None:
         """Dial the server and hear it out; None: nothing is learned from this.
 
-        Only a second of silence, or what is no greeting, says that the client has to speak. A
-        client that spoke or left must not decide for others. A server that cannot be reached, or
-        hangs up on a silent client, does so without a mesh, too: raises why.
+        A server that cannot be reached, or hangs up on a silent client, does so without a mesh,
+        too: raises why. The client is listened to once more before: where we were held up
+        ourselves, its words wait unread while a time limit of the dial is long over.
         """
         try:
-            server = await dial()
+            return await self._hear_out(inbox, await dial())
         except MeshError:
-            if inbox.data or inbox.ended or inbox.closed:
+            if await client_speaks(inbox, silence_s(_round_trip_s(inbox))):
                 return None
             raise
+
+    async def _hear_out(self, inbox: Inbox, server: S) -> S | Speaker | None:
+        """Return what a server that is there does about a silent client.
+
+        Only a second of silence, or what is no greeting, says that the client has to speak. A
+        client that spoke or left must not decide for others.
+        """
         heard = server.inbox
         news = asyncio.Event()
         heard.listener = news.set

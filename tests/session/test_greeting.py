@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from dataclasses import replace
 
 import pytest
 
+from core.errors import UnreachableError
 from core.watch import Watch
 from discovery.model import Address
 from identity.generation import Generation
 from policy.model import ServerPolicy, TlsAuthenticated
+from proxy.greeting import Greetings, Server
 from proxy.net.capture import FixedCapture
+from proxy.net.inbox import Inbox
+from proxy.net.stream import Stream
+from proxy.speaker import Speaker
 from tests.session.apps import exchange, serve
 from tests.sidecars import OPEN, Control, free_address, run_sidecar
 
@@ -203,6 +209,37 @@ async def test_a_client_that_speaks_or_leaves_early_teaches_nothing(api: Generat
         first, took = await first_word(inbound)
         assert first == b"220 ready\r\n"
         assert took < STALL_S
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+async def test_words_that_were_not_read_yet_count(api: Generation, speaks: bool) -> None:
+    """A dial that fails while they wait, as after a stall of ours, ends nobody who has spoken."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    ours.setblocking(False)
+
+    async def dial() -> Server:
+        if speaks:
+            theirs.sendall(b"hello")
+        raise UnreachableError("it took too long", code="connect-timeout")
+
+    async with run_sidecar(api, FixedCapture(free_address()), ip="127.0.0.2") as running:
+        runtime = running.sidecar.runtime
+        inbox = Inbox(runtime.loop)
+        stream = inbox.stream = Stream(runtime.poller, ours, inbox)
+        stream.resume()
+        greetings: Greetings[int, Server] = Greetings(runtime)
+        try:
+            if speaks:
+                assert await greetings.listen(inbox, 1, dial) is Speaker.CLIENT
+                assert inbox.data == b"hello"
+            else:
+                with pytest.raises(UnreachableError):
+                    await greetings.listen(inbox, 1, dial)
+        finally:
+            stream.abort()
+            theirs.close()
 
 
 async def test_an_application_that_was_down_may_greet_when_it_is_up(api: Generation) -> None:
