@@ -24,7 +24,7 @@ from cli.demo.pods import Pod, Rig
 from cli.demo.runtime import Runtime, find_runtime
 from redirect.options import PROXY_UID
 from tests.netns.talk import ask, closed, echo, served
-from tests.netns.three_clusters import OPEN_LOOP, WEB_PORT, end_of, start_server
+from tests.netns.three_clusters import OPEN_LOOP, WEB_PORT, end_of, start_server, stopped
 from tests.support.clusters import (
     BY_GATEWAY,
     DIRECT,
@@ -150,7 +150,7 @@ def test_no_byte_passes_the_gateway(scene: Scene) -> None:
 
 def test_the_other_label_changes_the_way_and_drops_nothing(scene: Scene) -> None:
     """To the gateway and back while connections and requests go on, none of which fails."""
-    count, rate = 750, 150
+    count, rate = 15_000, 150
     script = [sys.executable, str(OPEN_LOOP), API_WEST, "80", str(rate), str(count)]
     load = scene.east.pods["web-0"].host.spawn(script, output=subprocess.PIPE)
     web = scene.sidecars["east/web-0"]
@@ -176,19 +176,19 @@ def test_the_other_label_changes_the_way_and_drops_nothing(scene: Scene) -> None
             scene.west.label("api", **labels, **MEMBER)
             scene.west.write()
             call_until(path)
-        assert load.poll() is None
         for near in lasting:
             near.shutdown(socket.SHUT_WR)
             assert near.recv(64) == b"heard all along"
-        told = end_of(load)
-        assert told["outcomes"] == {"200": count}, told
+        told = stopped(load)
+        assert set(told["outcomes"]) == {"200"}, told
         http = {"event": "connection", "target": "api.shop.svc.cluster.local:80"}
         assert any(each.find(0, **http) for each in scene.gateways)
         before = carried(scene)
         assert before > 0
         for _ in range(10):
-            ask(scene.east.pods["web-0"], API_WEST, PORT, b"more")
-        assert carried(scene) == before
+            ask(scene.east.pods["web-0"], API_WEST, PORT, b"more" * 1_000)
+        # A connection that is kept for a while is pinged, and carries nothing else.
+        assert carried(scene) - before < 1_000
 
 
 def test_one_gateway_of_two_dies(scene: Scene) -> None:

@@ -169,6 +169,13 @@ def await_listener(pod: Pod, port: int) -> None:
     wait_until(listens, seconds=15, what=f"port {port} is open")
 
 
+def stopped(load: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """End a load now, which has to be still going on; return what came of it."""
+    assert load.poll() is None
+    load.terminate()
+    return end_of(load)
+
+
 def end_of(load: subprocess.Popen[bytes]) -> dict[str, Any]:
     """Return what came of a load."""
     said, _ = load.communicate(timeout=180)
