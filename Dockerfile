@@ -49,6 +49,11 @@ spec = importlib.util.find_spec('ensurepip'); \
 COPY --from=builder /opt/pillion /opt/pillion
 ENV PATH=/opt/pillion/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1
+# The base comes without the library's bytecode, and a sidecar cannot write any: it would compile
+# every module at each start.
+RUN PYTHONDONTWRITEBYTECODE= python -c "import cli.main, cli.sidecar, control.bootstrap, \
+control.issuer_client, control.launch, proxy.admin.pages, proxy.admin.policies, proxy.admin.server, \
+proxy.telemetry.log"
 USER 2102:2102
 EXPOSE 4140 4143 4191
 ENTRYPOINT ["/opt/pillion/bin/pillion"]

@@ -7,6 +7,7 @@ Exit status: 0 drained, 2 settings, 3 the drain deadline was hit.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -84,6 +85,7 @@ def run(*, is_gateway: bool) -> NoReturn:
             clock,
             explicit,
         )
+        gc.enable()
         sys.exit(runner.run(_serve(sidecar, log, control)))
 
 

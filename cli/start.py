@@ -5,6 +5,7 @@ A sidecar takes no words of its own, and starts beside every pod: it goes past t
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 
@@ -15,6 +16,8 @@ def main() -> None:
     if handler is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.argv[1:] in (["proxy"], ["gateway"]):
+        # What is loaded stays: the collector would look through all of it many times in vain.
+        gc.disable()
         from cli.failure import tell  # noqa: PLC0415  what is imported late takes a while
         from cli.sidecar import run as sidecar  # noqa: PLC0415
         from core.errors import MeshError  # noqa: PLC0415
