@@ -18,6 +18,7 @@ from typing import Final
 import core
 from bench.nginx import nginx_build
 from cli.version import commit, core_modules, core_speed
+from proxy.wire.tls_library import AUTO, choose_library
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CODE: Final = (":!bench/results", ".")
@@ -39,6 +40,7 @@ def versions() -> dict[str, str]:
             {name: str(sysconfig.get_config_var(name) or "") for name in BUILT_WITH}
         ),
         "python_openssl": ssl.OPENSSL_VERSION,
+        "pillion_openssl": choose_library(AUTO, resume=True, hybrid=False).version,
         "uvloop": _package("uvloop"),
         "cryptography": _package("cryptography"),
         **haproxy_versions(_if_there("haproxy", lambda: _said(["haproxy", "-vv"]))),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import ssl
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.resources import files
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from typing import Final
 import click
 
 from cli.output import Form, output_option, write
+from proxy.wire.tls_library import AUTO, choose_library
 
 CORE_ROOMS: Final = ("proxy.wire", "proxy.net", "proxy.http")
 """Rooms whose every module may be compiled."""
@@ -129,11 +129,13 @@ def build_labels() -> tuple[tuple[str, str], ...]:
 def command(form: Form) -> None:
     """Say which version runs, on what, and whether its core is compiled."""
     modules = core_modules()
+    tls = choose_library(AUTO, resume=True, hybrid=False)
     facts = {
         "version": _installed("pillion"),
         "commit": commit(),
         "python": platform.python_version(),
-        "openssl": ssl.OPENSSL_VERSION,
+        "openssl": tls.version,
+        "tls": tls.name,
         "uvloop": _installed("uvloop"),
         "core": core_speed(modules),
         "reason": why_interpreted(),

@@ -7,7 +7,6 @@ against the old anchors is believed without a full handshake.
 from __future__ import annotations
 
 import hashlib
-import ssl
 from typing import Final, final
 
 from core.record import dataclass
@@ -80,17 +79,17 @@ class ClientSessions:
 
     def __init__(self, limit: int = MAX_SESSIONS) -> None:
         self._limit = limit
-        self._sessions: dict[SessionKey, ssl.SSLSession] = {}
+        self._sessions: dict[SessionKey, object] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def get(self, key: SessionKey) -> ssl.SSLSession | None:
+    def get(self, key: SessionKey) -> object | None:
         """Return the session to offer, None for a full handshake."""
         return self._sessions.get(key)
 
-    def put(self, key: SessionKey, session: ssl.SSLSession) -> None:
-        """Keep the session that the server's latest ticket made."""
+    def put(self, key: SessionKey, session: object) -> None:
+        """Keep the session that the server's latest ticket made, of whichever TLS library."""
         self._sessions.pop(key, None)
         self._sessions[key] = session
         if len(self._sessions) > self._limit:

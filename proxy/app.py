@@ -19,7 +19,8 @@ from typing import Final, final
 
 from core.clock import Clock, SystemClock
 from core.drain import Drain
-from core.errors import DrainingError
+from core.errors import DrainingError, IdentityError
+from core.memory import release_code
 from core.record import dataclass
 from core.watch import Watch
 from discovery.model import Address, Labels
@@ -51,6 +52,7 @@ from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.identity import count_identity
 from proxy.telemetry.log import Logger
 from proxy.telemetry.metric import Metrics
+from proxy.wire.tls_library import choose_library
 
 APP_LISTENER: Final = "application"
 EXIT_DRAINED: Final = 0
@@ -105,6 +107,11 @@ class Sidecar:
         self._drain = Drain()
         self._admission = Admission(config.max_connections)
         self._metrics = Metrics()
+        self._tls = choose_library(
+            config.tls_engine, resume=config.tls_resume, hybrid=config.tls_hybrid
+        )
+        library = ("library", self._tls.version)
+        self._metrics.tls_info.child((library, ("tls", "1.3"))).value = 1
         self._stop = asyncio.Event()
         self._news = asyncio.Event()
         """Something happened that the start waits for: a certificate, or the order to stop."""
@@ -136,8 +143,7 @@ class Sidecar:
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
             runtime = self.runtime = self._runtime(loop, tasks)
-            if not self._config.tls_resume:
-                self._refuse_resumption(runtime.generation)
+            self._prepare(runtime.generation)
             runtime.ticker.add(runtime.pipes)
             runtime.on_end.append(runtime.pipes.close)
             ticking = tasks.create_task(runtime.ticker.run())
@@ -175,6 +181,7 @@ class Sidecar:
                     outbound=_texts(outbound),
                     admin=_texts(admin),
                     identity=self._identity_text(),
+                    tls=self._tls.version,
                     drain_s=self._config.grace_period_s,
                 )
                 # The first connections come first; who asks us waits for nothing later.
@@ -223,6 +230,7 @@ class Sidecar:
                 inbound_connect_s=config.inbound_connect_timeout_s,
                 outbound_connect_s=config.outbound_connect_timeout_s,
             ),
+            tls=self._tls,
             resume=config.tls_resume,
             upgrades=config.h2_upgrade,
             metrics=self._metrics,
@@ -238,13 +246,18 @@ class Sidecar:
         drops = self._metrics.http.access_log_drops
         return AccessLog(self._config.access_log, stderr.fileno(), drops)
 
-    def _refuse_resumption(self, watch: Watch[Generation | None]) -> None:
-        def refuse(generation: Generation | None) -> None:
-            if generation is not None:
-                generation.issue_no_tickets()
+    def _prepare(self, watch: Watch[Generation | None]) -> None:
+        def prepare(generation: Generation | None) -> None:
+            if generation is None:
+                return
+            try:
+                self._tls.prepare(generation)
+            except IdentityError as error:
+                # Connections fail with the same error, which says what to do.
+                self._log.error("certificate is of no use", reason=str(error), code=error.code)
 
-        refuse(watch.current)
-        watch.subscribe(refuse)
+        prepare(watch.current)
+        watch.subscribe(prepare)
 
     def _quiet_collector(self) -> None:
         # What is there by now stays; closed connections free themselves, so that the collector
@@ -252,6 +265,7 @@ class Sidecar:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
+        release_code()
 
     def _listeners(
         self, name: str, handler: Accepted, admission: Admission

@@ -16,10 +16,12 @@ from core.errors import ConfigError
 from core.nearest import nearest_name
 from core.record import dataclass
 from discovery.model import Address
+from proxy.elsewhere import ELSEWHERE
 from proxy.net.splice import affordable_pipes
 from proxy.setting import (
     ADDRESS,
     ADDRESSES,
+    APP_PORT_PAIRS,
     FLAG,
     IDENTITY,
     IPS,
@@ -37,11 +39,9 @@ from proxy.setting import (
     one_of,
     shown,
 )
-from proxy.setting import (
-    APP_PORTS as APP_PORTS_FORM,
-)
 from proxy.telemetry.access_line import FORMS as ACCESS_FORMS
 from proxy.telemetry.log import FORMS
+from proxy.wire.tls_library import TLS_ENGINES
 
 T = TypeVar("T")
 
@@ -161,7 +161,7 @@ CAPTURE: Final = Setting(
 )
 APP_PORTS: Final = Setting(
     name="APP_PORTS",
-    form=APP_PORTS_FORM,
+    form=APP_PORT_PAIRS,
     default="",
     reason="Explicit capture: ports of the pod and the application's own on 127.0.0.1; those of "
     "the Pod's manifest are there already, each with its own number.",
@@ -207,6 +207,21 @@ H2_UPGRADE: Final = Setting(
     default="true",
     reason="Carry HTTP/1 to other sidecars on a shared HTTP/2 connection; false: as HTTP/1.1 over "
     "TLS, a connection for each request on its way.",
+)
+TLS_ENGINE: Final = Setting(
+    name="TLS_ENGINE",
+    form=one_of(TLS_ENGINES),
+    default="auto",
+    reason="Whose OpenSSL encrypts: the interpreter's (python), that of the cryptography wheel "
+    "(cryptography), or whichever is newer (auto).",
+)
+TLS_HYBRID: Final = Setting(
+    name="TLS_HYBRID",
+    form=FLAG,
+    default="false",
+    reason="Prefer the key exchange X25519MLKEM768, which no quantum computer breaks: "
+    "8 KiB a connection, 0.2 ms a handshake. Without it clients that prefer it have it all the "
+    "same, unless the engine is python.",
 )
 TLS_RESUME: Final = Setting(
     name="TLS_RESUME",
@@ -306,20 +321,6 @@ _SERVICE_LINK: Final = re.compile(
     r"|PORT_\d+_(?:TCP|UDP|SCTP)_(?:PROTO|PORT|ADDR)=.*)"
 )
 
-ELSEWHERE: Final[Mapping[str, str]] = {
-    "DESTINATION_CONTEXT": "PILLION_POD says whose sidecar this is",
-    "DESTINATION_SVC_ADDR": "PILLION_MESH_DIR, a directory, as long as there is no controller",
-    "INBOUND_DEFAULT_POLICY": "defaultInboundPolicy of the ConfigMap linkerd/pillion-config, or "
-    "the annotation config.linkerd.io/default-inbound-policy",
-    "INBOUND_PORTS": "the container ports of the Pod's manifest",
-    "INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION": "the annotation config.linkerd.io/opaque-ports",
-    "INBOUND_PORTS_REQUIRE_IDENTITY": "the annotation "
-    "config.linkerd.io/proxy-require-identity-inbound-ports",
-    "INBOUND_PORTS_REQUIRE_TLS": "a Server with an AuthorizationPolicy",
-    "POLICY_CLUSTER_NETWORKS": "clusterNetworks of the ConfigMap linkerd/pillion-config",
-}
-"""What of Linkerd's environment is not read here, though it matters, and what is read instead."""
-
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,6 +352,8 @@ class Config:
     inbound_connect_timeout_s: float
     outbound_connect_timeout_s: float
     h2_upgrade: bool
+    tls_engine: str
+    tls_hybrid: bool
     tls_resume: bool
     keepalive_s: int
     user_timeout_ms: int
@@ -472,6 +475,8 @@ def read_config(environment: Mapping[str, str]) -> Config:
         inbound_connect_timeout_s=read.present(INBOUND_CONNECT_TIMEOUT),
         outbound_connect_timeout_s=read.present(OUTBOUND_CONNECT_TIMEOUT),
         h2_upgrade=read.present(H2_UPGRADE),
+        tls_engine=read.present(TLS_ENGINE),
+        tls_hybrid=read.present(TLS_HYBRID),
         tls_resume=read.present(TLS_RESUME),
         keepalive_s=int(read.present(KEEPALIVE)),
         user_timeout_ms=int(read.present(USER_TIMEOUT) * 1000),

@@ -30,6 +30,7 @@ from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.log import Logger
 from proxy.telemetry.metric import Metrics
 from proxy.ticker import Ticker
+from proxy.wire.tls_library import TlsLibrary
 
 _HERE: Final = ("::1", "::", "0.0.0.0")  # noqa: S104  # dialled, they all lead to this host
 
@@ -67,6 +68,8 @@ class Runtime:
     outbound_port: int
     admin_port: int
     limits: Limits
+    tls: TlsLibrary
+    """What makes TLS engines."""
     resume: bool
     """Whether TLS sessions are taken up when a peer is dialled again."""
     upgrades: bool

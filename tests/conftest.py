@@ -22,11 +22,15 @@ from hypothesis import settings
 
 import core
 from cli.version import core_modules, core_speed
+from identity.openssl import load_openssl
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 IS_CI: Final = os.environ.get("CI") == "true"
 
 sys.path.append(str(ROOT))
+
+# Before anybody imports cryptography: only then is it configured as in a sidecar.
+load_openssl()
 
 
 # How long an example takes says nothing on a machine that others use too.

@@ -122,6 +122,8 @@ class Running:
 
 
 _HANDED_OUT: set[int] = set()
+SETTINGS: dict[str, str] = {}
+"""What sidecars are set to where a test does not say otherwise."""
 
 
 def free_address(ip: str = "127.0.0.1") -> Address:
@@ -162,6 +164,7 @@ async def run_sidecar(
         "PILLION_OUTBOUND_LISTEN_ADDR": str(free_address(ip)),
         "PILLION_ADMIN_LISTEN_ADDR": str(free_address(ip)),
         "PILLION_SHUTDOWN_GRACE_PERIOD": "2s",
+        **SETTINGS,
         **(settings or {}),
     }
     config = read_config(environment)

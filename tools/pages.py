@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from proxy.config import ELSEWHERE, LINKERD_PREFIX, PREFIX, TABLE
+from proxy.config import LINKERD_PREFIX, PREFIX, TABLE
+from proxy.elsewhere import ELSEWHERE
 from proxy.setting import Setting
 from proxy.telemetry.exposition import PROCESS
 from proxy.telemetry.metric import LABEL_SETS, Metrics

@@ -93,12 +93,10 @@ class AdminServer:
         return await detect_client(
             stream,
             inbox,
-            self._runtime.generation,
+            self._runtime,
             ip,
-            self._runtime.clock,
             DETECT_TIMEOUT_S,
             direct=False,
-            handshakes=self._runtime.metrics.inbound_handshakes,
         )
 
     async def _converse(self, stream: Stream, inbox: Inbox, client: Client) -> None:

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import asyncio
 
-from core.clock import Clock
 from core.errors import DetectTimeoutError, HandshakeError, MeshError
-from core.watch import Watch
-from identity.generation import Generation
 from identity.verify import authenticate
 from policy.model import Client, ClientTls
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
-from proxy.telemetry.metric import Handshakes
+from proxy.runtime import Runtime
 from proxy.wire.client_hello import HelloState, read_client_hello
-from proxy.wire.tls import TlsEngine
 from proxy.wire.transport_header import TransportHeader, read_header
 
 
 async def detect_client(
     stream: Stream,
     inbox: Inbox,
-    generations: Watch[Generation | None],
+    runtime: Runtime,
     ip: str,
-    clock: Clock,
     timeout_s: float,
     *,
     direct: bool,
-    handshakes: Handshakes,
 ) -> Client:
     """Return who the client is; mesh TLS is terminated on the way.
 
@@ -44,15 +38,15 @@ async def detect_client(
                 hello = read_client_hello(inbox.data)
             if hello.state is not HelloState.HELLO or not hello.sni:
                 return Client(ip)
-            generation = generations.current
+            generation = runtime.generation.current
             if generation is None or hello.sni != generation.server_name:
                 return Client(ip, ClientTls.FOREIGN, sni=hello.sni)
-            engine = TlsEngine(generation.server_context(direct), server_side=True)
-            loop = asyncio.get_running_loop()
+            engine = runtime.tls.server(generation, direct=direct)
+            handshakes, loop = runtime.metrics.inbound_handshakes, runtime.loop
             began = loop.time()
             try:
                 await stream.start_tls(engine, inbox.take())
-                peer = authenticate(generation, engine, clock.now().timestamp())
+                peer = authenticate(generation, engine, runtime.clock.now().timestamp())
             except MeshError as error:
                 handshakes.failed(error.code)
                 raise

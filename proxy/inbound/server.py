@@ -330,12 +330,10 @@ class InboundServer:
         return await detect_client(
             stream,
             inbox,
-            runtime.generation,
+            runtime,
             ip,
-            runtime.clock,
             runtime.limits.detect_s,
             direct=direct,
-            handshakes=runtime.metrics.inbound_handshakes,
         )
 
     def _refuse_own(self, target: Address) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import final
 
 from core.errors import ConnectTimeoutError, HandshakeError, MeshError, RefusedError
@@ -15,7 +14,6 @@ from identity.verify import authenticate, expect
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
 from proxy.runtime import Runtime
-from proxy.wire.tls import TlsEngine
 from proxy.wire.transport_header import ALPN, SessionProtocol, TransportHeader, encode_header
 
 
@@ -44,7 +42,7 @@ class KeepSession:
         self._generation = generation
         self.key = key
 
-    def keep(self, session: ssl.SSLSession) -> None:
+    def keep(self, session: object) -> None:
         """Take a session that the server has given a ticket for."""
         self._generation.sessions.put(self.key, session)
 
@@ -123,9 +121,9 @@ async def _secure(
     # one that is kept is used until the server no longer takes it.
     wanted = runtime.resume and session is None
     keeper = KeepSession(generation, key)
-    engine = TlsEngine(
-        generation.client_context(direct),
-        server_side=False,
+    engine = runtime.tls.client(
+        generation,
+        direct=direct,
         server_name=endpoint.sni,
         session=session,
         keeper=keeper if wanted else None,

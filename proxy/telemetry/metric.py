@@ -6,7 +6,6 @@ is made from this table.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from typing import Any, Final, final
 
@@ -289,7 +288,6 @@ class Metrics:
             "outbound_tcp", ("PARENT", "BACKEND", "logical", "concrete")
         )
         self.http_balancer: Final = BalancerFamilies("outbound_http", ("PARENT", "BACKEND"))
-        self.tls_info.child((("library", ssl.OPENSSL_VERSION), ("tls", "1.3"))).value = 1
 
     def families(self) -> list[Table[Any]]:
         """Return every family, in the order of exposition; brings ``folds`` up to date."""

@@ -1,13 +1,14 @@
 """A TLS connection driven by hand: bytes in, bytes out, no socket.
 
 The engine's verbs are feed (bytes from the wire), read (application bytes), write, close and
-take (bytes for the wire); its facts are those that identity.verify asks for. Behind the same
-verbs another TLS library could stand.
+take (bytes for the wire); its facts are those that identity.verify asks for. Two libraries stand
+behind them: the standard library's ``ssl`` here, and OpenSSL's own functions in ``tls_openssl``.
 """
 
 from __future__ import annotations
 
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final, Protocol, cast, final
 
@@ -22,25 +23,134 @@ _READS_FOR_TICKET: Final = 4
 class SessionKeeper(Protocol):
     """Who keeps a client's session for the next connection to the same peer."""
 
-    def keep(self, session: ssl.SSLSession) -> None:
+    def keep(self, session: object) -> None:
         """Take a session that the server has given a ticket for."""
         ...
 
 
-@final
-class TlsEngine:
+class TlsEngine(ABC):
     """One end of a TLS connection."""
 
-    __slots__ = (
-        "_incoming",
-        "_object",
-        "_outgoing",
-        "_read",
-        "_reads",
-        "established",
-        "is_client",
-        "keeper",
-    )
+    __slots__ = ("_reads", "established", "is_client", "keeper")
+
+    def __init__(self, *, server_side: bool, keeper: SessionKeeper | None) -> None:
+        self._reads = 0
+        self.is_client = not server_side
+        self.established = False
+        """Whether the handshake is done."""
+        self.keeper = keeper
+        """Waits for the server's ticket; None when there is nothing to wait for."""
+
+    @abstractmethod
+    def feed(self, data: Buffer) -> None:
+        """Take bytes from the wire."""
+
+    @abstractmethod
+    def feed_end(self) -> None:
+        """Take the wire's end; what is still to be read decides whether it was in order."""
+
+    @abstractmethod
+    def take(self) -> bytes:
+        """Return what is to go onto the wire, possibly nothing."""
+
+    @property
+    @abstractmethod
+    def has_output(self) -> bool:
+        """Whether ``take`` would return anything."""
+
+    @abstractmethod
+    def handshake(self) -> bool:
+        """Go on with the handshake; True once it is done. Raises HandshakeError.
+
+        Output must be taken in every case: a failed handshake leaves an alert to be sent.
+        """
+
+    @abstractmethod
+    def read(self, buffer: memoryview) -> int:
+        """Decrypt into ``buffer``; returns bytes read, 0 for close_notify, -1 for none yet.
+
+        Raises TruncatedError when the wire ended without close_notify, HandshakeError on an
+        alert or a bad record.
+        """
+
+    @property
+    @abstractmethod
+    def may_read(self) -> bool:
+        """Whether ``read`` may find more without being fed first."""
+
+    @abstractmethod
+    def write(self, data: Buffer) -> None:
+        """Encrypt ``data``, all of it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Say close_notify; the other direction stays open."""
+
+    @property
+    @abstractmethod
+    def alpn(self) -> str:
+        """The negotiated protocol, empty when there is none."""
+
+    @property
+    @abstractmethod
+    def resumed(self) -> bool:
+        """Whether an earlier session was taken up."""
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """The TLS version in use."""
+
+    @property
+    @abstractmethod
+    def peer_der(self) -> bytes | None:
+        """The peer's leaf, None when it showed none."""
+
+    @property
+    @abstractmethod
+    def peer_names(self) -> tuple[tuple[str, str], ...]:
+        """The leaf's SANs in certificate order, as (kind, text); DNS and URI are among them."""
+
+    @property
+    @abstractmethod
+    def peer_not_after(self) -> float:
+        """When the peer's leaf, or anything that vouches for it, ends: seconds since the epoch.
+
+        0 without a leaf, and when the session was resumed.
+        """
+
+    @property
+    @abstractmethod
+    def verified_root(self) -> bytes | None:
+        """The last certificate of the verified chain; None when the session was resumed."""
+
+    @abstractmethod
+    def ticketed_session(self) -> object | None:
+        """Return the session, for the same library; None before the server's ticket has come."""
+
+    def offer_session(self) -> None:
+        """Hand the session to the keeper once the server's ticket has come.
+
+        A ticket comes right behind the handshake; who sends none in the first reads sends none.
+        """
+        keeper = self.keeper
+        if keeper is None:
+            return
+        session = self.ticketed_session()
+        if session is not None:
+            self.keeper = None
+            keeper.keep(session)
+            return
+        self._reads += 1
+        if self._reads >= _READS_FOR_TICKET:
+            self.keeper = None
+
+
+@final
+class StandardEngine(TlsEngine):
+    """One end of a TLS connection, by the standard library's ``ssl``."""
+
+    __slots__ = ("_incoming", "_object", "_outgoing", "_read")
 
     def __init__(
         self,
@@ -48,9 +158,10 @@ class TlsEngine:
         *,
         server_side: bool,
         server_name: str | None = None,
-        session: ssl.SSLSession | None = None,
+        session: object | None = None,
         keeper: SessionKeeper | None = None,
     ) -> None:
+        super().__init__(server_side=server_side, keeper=keeper)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(
@@ -58,15 +169,10 @@ class TlsEngine:
             self._outgoing,
             server_side=server_side,
             server_hostname=server_name,
-            session=session,
+            session=session if isinstance(session, ssl.SSLSession) else None,
         )
         # With a buffer ``read`` returns a count, which its published type does not say.
         self._read = cast("Callable[[int, memoryview], int]", self._object.read)
-        self._reads = 0
-        self.is_client = not server_side
-        self.established = False
-        self.keeper = keeper
-        """Waits for the server's ticket; None when there is nothing to wait for."""
 
     def feed(self, data: Buffer) -> None:
         """Take bytes from the wire."""
@@ -99,7 +205,7 @@ class TlsEngine:
                 f"the peer's certificate does not verify: {error.verify_message}",
                 hint="compare both sides' trust anchors and clocks (pillion identity inspect)",
             ) from error
-        except ssl.SSLEOFError as error:
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
             raise HandshakeError("the peer ended the connection during the handshake") from error
         except ssl.SSLError as error:
             raise HandshakeError(f"the TLS handshake failed: {reason_of(error)}") from error
@@ -150,22 +256,10 @@ class TlsEngine:
         """Whether an earlier session was taken up."""
         return bool(self._object.session_reused)
 
-    def offer_session(self) -> None:
-        """Hand the session to the keeper once the server's ticket has come.
-
-        A ticket comes right behind the handshake; who sends none in the first reads sends none.
-        """
-        keeper = self.keeper
-        if keeper is None:
-            return
+    def ticketed_session(self) -> object | None:
+        """Return the session; None before the server's ticket has come."""
         session = self._object.session
-        if session is not None and session.has_ticket:
-            self.keeper = None
-            keeper.keep(session)
-            return
-        self._reads += 1
-        if self._reads >= _READS_FOR_TICKET:
-            self.keeper = None
+        return session if session is not None and session.has_ticket else None
 
     @property
     def version(self) -> str:

@@ -10,7 +10,9 @@ import pytest
 import uvloop
 
 from identity.generation import Generation
+from proxy.wire.tls_library import CRYPTOGRAPHY, PYTHON
 from tests.authority import Mesh, mk_mesh
+from tests.sidecars import SETTINGS
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -23,6 +25,14 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Mesh:
     """Return one trust domain."""
     directory: Path = tmp_path_factory.mktemp("mesh")
     return mk_mesh(directory)
+
+
+@pytest.fixture(params=[PYTHON, CRYPTOGRAPHY])
+def tls_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test's sidecars on each TLS library; returns its name."""
+    name: str = request.param
+    monkeypatch.setitem(SETTINGS, "PILLION_TLS_ENGINE", name)
+    return name
 
 
 @pytest.fixture

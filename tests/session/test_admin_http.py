@@ -26,6 +26,8 @@ from tests.sidecars import Control, free_address, run_sidecar
 
 # HTTP
 
+pytestmark = pytest.mark.usefixtures("tls_engine")
+
 
 async def test_an_unknown_page_names_those_there_are(api: Generation) -> None:
     """404, with help; whatever the path holds."""

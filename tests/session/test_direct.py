@@ -23,6 +23,8 @@ from tests.session.apps import echo, serve
 from tests.session.peers import mk_context, mk_files
 from tests.sidecars import OPEN, Control, Running, free_address, run_sidecar
 
+pytestmark = pytest.mark.usefixtures("tls_engine")
+
 
 async def talk(
     running: Running, context: ssl.SSLContext, sni: str, data: bytes

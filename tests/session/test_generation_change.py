@@ -6,6 +6,8 @@ import asyncio
 import ssl
 from pathlib import Path
 
+import pytest
+
 from core.watch import Watch
 from identity.anchors import Anchors
 from identity.generation import Generation
@@ -15,6 +17,8 @@ from tests.authority import Mesh, mk_mesh
 from tests.session.apps import echo, exchange, serve
 from tests.session.peers import mk_context, mk_files
 from tests.sidecars import Control, free_address, run_pair, run_sidecar
+
+pytestmark = pytest.mark.usefixtures("tls_engine")
 
 
 def _only(mesh: Mesh) -> Anchors:

@@ -28,6 +28,8 @@ from tests.session.libssl import LibsslClient
 from tests.session.peers import mk_context, mk_files
 from tests.sidecars import OPEN, Control, Running, free_address, run_pair, run_sidecar
 
+pytestmark = pytest.mark.usefixtures("tls_engine")
+
 
 async def drip(address: Address, data: bytes, pause_s: float) -> float:
     """Send a byte at a time until the connection is ended; return how long that took."""

@@ -29,6 +29,8 @@ AUTHENTICATED: ServerPolicy = replace(
     ),
 )
 
+pytestmark = pytest.mark.usefixtures("tls_engine")
+
 
 async def test_an_unmeshed_client_is_served_in_plaintext(api: Generation) -> None:
     """Without TLS the bytes go through untouched, counted with the reason."""

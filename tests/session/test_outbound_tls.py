@@ -22,6 +22,8 @@ from tests.session.client import CLUSTER_IP, call, is_reset, run_client
 from tests.session.peers import echo_tls, mk_files, mk_server_context, tls_server
 from tests.sidecars import Control
 
+pytestmark = pytest.mark.usefixtures("tls_engine")
+
 
 def read_one_header(sock: ssl.SSLSocket) -> TransportHeader:
     """Read a transport header off a connection."""

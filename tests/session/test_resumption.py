@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from core.watch import Watch
 from discovery.model import Endpoint
 from identity.generation import Generation
@@ -16,6 +18,8 @@ from tests.session.apps import echo, serve
 from tests.session.client import CLUSTER_IP, call, run_client
 from tests.session.peers import echo_tls, mk_files, mk_server_context, tls_server
 from tests.sidecars import Control, Pair, Running, run_pair
+
+pytestmark = pytest.mark.usefixtures("tls_engine")
 
 
 @asynccontextmanager

@@ -48,6 +48,8 @@ WEB: Final = "spiffe://cluster.local/ns/shop/sa/web"
 API: Final = "spiffe://cluster.local/ns/shop/sa/api"
 SERVER_NAME: Final = "api.shop.example"
 
+pytestmark = pytest.mark.usefixtures("tls_engine")
+
 
 def mk_policy(*identities: str) -> ServerPolicy:
     """Return a policy that admits exactly these identities."""

@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import runpy
-import ssl
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from click.testing import CliRunner
 
 from cli.main import pillion
 from cli.version import CORE_MODULES, CORE_ROOMS, KERNELS, core_modules, core_speed
+from proxy.wire.tls_library import AUTO, choose_library
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = sorted(core_modules())
@@ -28,7 +28,8 @@ def test_version_says_what_runs_as_json() -> None:
     result = CliRunner().invoke(pillion, ["version", "-o", "json"])
     said = json.loads(result.stdout)
     assert result.exit_code == 0
-    assert said["openssl"] == ssl.OPENSSL_VERSION
+    tls = choose_library(AUTO, resume=True, hybrid=False)
+    assert (said["openssl"], said["tls"]) == (tls.version, tls.name)
     assert said["core"] == core_speed(core_modules())
     assert sorted(said["modules"]) == MODULES
 

@@ -9,8 +9,9 @@ import pytest
 
 from core.errors import ConfigError
 from discovery.model import Address
-from proxy.config import ELSEWHERE, TABLE, affordable_connections
+from proxy.config import TABLE, affordable_connections
 from proxy.config import read_config as read
+from proxy.elsewhere import ELSEWHERE
 from tools.pages import PAGES, ROOT
 
 GOOD = {"PILLION_POD": "shop/web-0", "PILLION_MESH_DIR": "/mesh", "PILLION_IDENTITY_DIR": "/id"}

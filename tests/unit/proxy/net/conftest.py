@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from proxy.net.poller import Poller
-from tests.session.conftest import api, mesh, pytest_asyncio_loop_factories, web
+from proxy.wire.tls_library import TlsLibrary, choose_library
+from tests.session.conftest import api, mesh, pytest_asyncio_loop_factories, tls_engine, web
 
-__all__ = ["api", "mesh", "poller", "pytest_asyncio_loop_factories", "web"]
+__all__ = ["api", "mesh", "poller", "pytest_asyncio_loop_factories", "tls_engine", "web"]
 
 
 @pytest.fixture
@@ -19,3 +20,9 @@ async def poller() -> AsyncIterator[Poller]:
     poller = Poller(asyncio.get_running_loop())
     yield poller
     poller.close()
+
+
+@pytest.fixture
+def tls(tls_engine: str) -> TlsLibrary:
+    """Return each TLS library."""
+    return choose_library(tls_engine, resume=True, hybrid=False)

@@ -20,6 +20,7 @@ from proxy.net.poller import Poller
 from proxy.net.splice import PATIENCE, SMALL_BYTES, SPLICE_AFTER_BYTES, Pipes
 from proxy.net.stream import Stream
 from proxy.wire.tls import TlsEngine
+from proxy.wire.tls_library import TlsLibrary
 from tests.support.relays import Joined, joined, pipe_ends
 from tests.support.streams import Witness, connected, ending_of, read_exactly, reset, until
 
@@ -212,7 +213,7 @@ async def test_a_stream_sends_its_backlog_then_the_pipe_then_its_end(
 
 @pytest.mark.parametrize("secure", ["near", "far"])
 async def test_with_tls_on_either_side_bytes_are_copied(
-    poller: Poller, pipes: Pipes, web: Generation, api: Generation, secure: str
+    poller: Poller, pipes: Pipes, tls: TlsLibrary, web: Generation, api: Generation, secure: str
 ) -> None:
     """There they are decrypted; here is nothing that could be moved as it is."""
     with joined(poller, pipes) as both:
@@ -221,11 +222,11 @@ async def test_with_tls_on_either_side_bytes_are_copied(
         far_end = Stream(poller, peer, Witness())
         witness = Witness()
         far_end.set_sink(witness)
-        engine = TlsEngine(web.client_context(True), server_side=False, server_name=api.server_name)
+        engine = tls.client(
+            web, direct=True, server_name=api.server_name, session=None, keeper=None
+        )
         async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-            tasks.create_task(
-                stream.start_tls(TlsEngine(api.server_context(True), server_side=True))
-            )
+            tasks.create_task(stream.start_tls(tls.server(api, direct=True)))
             tasks.create_task(handshake(far_end, engine))
         both.relay.start()
         far_end.write(_BIG)

@@ -14,6 +14,7 @@ from identity.generation import Generation
 from proxy.net.poller import Poller
 from proxy.net.stream import Stream
 from proxy.wire.tls import TlsEngine
+from proxy.wire.tls_library import TlsLibrary
 from tests.support.streams import Witness, connected, ending_of, read_exactly, reset, until
 
 _BIG = bytes(range(256)) * 16_384
@@ -28,17 +29,24 @@ class End:
     engine: TlsEngine
 
 
+def dial_engine(tls: TlsLibrary, web: Generation, api: Generation) -> TlsEngine:
+    """Return an engine that dials."""
+    return tls.client(web, direct=True, server_name=api.server_name, session=None, keeper=None)
+
+
 @contextmanager
-def ends(poller: Poller, web: Generation, api: Generation) -> Iterator[tuple[End, End]]:
+def ends(
+    poller: Poller, tls: TlsLibrary, web: Generation, api: Generation
+) -> Iterator[tuple[End, End]]:
     """Return both ends of a connection, client and server, before their handshake."""
     with connected() as (near, peer):
         made = []
         for sock, engine in (
             (
                 near,
-                TlsEngine(web.client_context(True), server_side=False, server_name=api.server_name),
+                dial_engine(tls, web, api),
             ),
-            (peer, TlsEngine(api.server_context(True), server_side=True)),
+            (peer, tls.server(api, direct=True)),
         ):
             witness = Witness()
             made.append(End(Stream(poller, sock, witness), witness, engine))
@@ -60,10 +68,10 @@ async def shake(client: End, server: End) -> None:
 
 
 async def test_bytes_go_both_ways_and_are_counted_without_tls(
-    poller: Poller, web: Generation, api: Generation
+    poller: Poller, tls: TlsLibrary, web: Generation, api: Generation
 ) -> None:
     """Also many of them, also at once."""
-    with ends(poller, web, api) as (client, server):
+    with ends(poller, tls, web, api) as (client, server):
         await shake(client, server)
         assert client.engine.alpn == server.engine.alpn == "transport.l5d.io/v1"
         assert client.engine.version == "TLSv1.3"
@@ -76,10 +84,10 @@ async def test_bytes_go_both_ways_and_are_counted_without_tls(
 
 
 async def test_an_end_is_told_by_tls_and_the_other_direction_lives(
-    poller: Poller, web: Generation, api: Generation
+    poller: Poller, tls: TlsLibrary, web: Generation, api: Generation
 ) -> None:
     """Half-closed, with many bytes before and after it."""
-    with ends(poller, web, api) as (client, server):
+    with ends(poller, tls, web, api) as (client, server):
         await shake(client, server)
         client.stream.write(_BIG)
         client.stream.end()
@@ -95,10 +103,10 @@ async def test_an_end_is_told_by_tls_and_the_other_direction_lives(
 
 
 async def test_an_end_without_close_notify_is_an_error(
-    poller: Poller, web: Generation, api: Generation
+    poller: Poller, tls: TlsLibrary, web: Generation, api: Generation
 ) -> None:
     """Anyone on the way may have made it; what came before it is delivered."""
-    with ends(poller, web, api) as (client, server):
+    with ends(poller, tls, web, api) as (client, server):
         await shake(client, server)
         server.stream.write(b"half of")
         server.stream.socket.shutdown(socket.SHUT_WR)
@@ -109,12 +117,12 @@ async def test_an_end_without_close_notify_is_an_error(
 
 
 async def test_bytes_read_before_tls_are_taken_up(
-    poller: Poller, web: Generation, api: Generation
+    poller: Poller, tls: TlsLibrary, web: Generation, api: Generation
 ) -> None:
     """A hello that was read to be judged, whole or in part."""
     loop = asyncio.get_running_loop()
     for size in (1, 100, 10_000):
-        with ends(poller, web, api) as (client, server):
+        with ends(poller, tls, web, api) as (client, server):
             async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
                 dialling = tasks.create_task(client.stream.start_tls(client.engine))
                 await asyncio.sleep(0)
@@ -126,14 +134,16 @@ async def test_bytes_read_before_tls_are_taken_up(
                     await asyncio.sleep(0.001)
 
 
-async def test_what_is_no_hello_gets_an_alert_and_an_error(poller: Poller, api: Generation) -> None:
+async def test_what_is_no_hello_gets_an_alert_and_an_error(
+    poller: Poller, tls: TlsLibrary, api: Generation
+) -> None:
     """Both sides learn of it."""
     witness = Witness()
     with connected() as (near, peer):
         stream = Stream(poller, near, witness)
         peer.sendall(b"\x16\x03\x01\x00\x05hello")
         with pytest.raises(HandshakeError):
-            await stream.start_tls(TlsEngine(api.server_context(False), server_side=True))
+            await stream.start_tls(tls.server(api, direct=False))
         alert = await read_exactly(peer, 7)
         assert alert[0] == 21
         assert near.fileno() < 0
@@ -142,7 +152,7 @@ async def test_what_is_no_hello_gets_an_alert_and_an_error(poller: Poller, api: 
 
 @pytest.mark.parametrize("how", ["ended", "reset", "ended before", "silent"])
 async def test_a_peer_that_leaves_ends_the_handshake_at_once(
-    poller: Poller, api: Generation, how: str
+    poller: Poller, tls: TlsLibrary, api: Generation, how: str
 ) -> None:
     """Not when the caller's patience ends; unless the peer is merely silent."""
     witness = Witness()
@@ -160,17 +170,17 @@ async def test_a_peer_that_leaves_ends_the_handshake_at_once(
         expected = TimeoutError if how == "silent" else (HandshakeError, UnreachableError)
         with pytest.raises(expected):
             async with asyncio.timeout(0.2 if how == "silent" else 10):
-                await stream.start_tls(TlsEngine(api.server_context(False), server_side=True))
+                await stream.start_tls(tls.server(api, direct=False))
         stream.abort()
         assert near.fileno() < 0
         assert len(witness.closings) == 1
 
 
 async def test_a_client_shows_nothing_before_it_is_told_to(
-    poller: Poller, web: Generation, api: Generation
+    poller: Poller, tls: TlsLibrary, web: Generation, api: Generation
 ) -> None:
     """Its certificate waits until the server is judged: the server cannot finish."""
-    with ends(poller, web, api) as (client, server):
+    with ends(poller, tls, web, api) as (client, server):
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(server.stream.start_tls(server.engine))
             async with asyncio.timeout(10):
@@ -183,9 +193,11 @@ async def test_a_client_shows_nothing_before_it_is_told_to(
         await until(lambda: server.witness.data == b"now")
 
 
-async def test_a_torn_record_is_an_error(poller: Poller, web: Generation, api: Generation) -> None:
+async def test_a_torn_record_is_an_error(
+    poller: Poller, tls: TlsLibrary, web: Generation, api: Generation
+) -> None:
     """A byte that was changed on the way ends the stream, and nothing of it is delivered."""
-    with ends(poller, web, api) as (client, server):
+    with ends(poller, tls, web, api) as (client, server):
         await shake(client, server)
         client.engine.write(b"x" * 100)
         wire = bytearray(client.engine.take())
@@ -197,19 +209,19 @@ async def test_a_torn_record_is_an_error(poller: Poller, web: Generation, api: G
 
 
 async def test_closing_in_the_middle_of_a_handshake_is_harmless(
-    poller: Poller, api: Generation
+    poller: Poller, tls: TlsLibrary, api: Generation
 ) -> None:
     """Whoever waits for it is told."""
     with connected() as (near, peer):
         stream = Stream(poller, near, Witness())
         asyncio.get_running_loop().call_later(0.01, stream.close)
         with pytest.raises(UnreachableError):
-            await stream.start_tls(TlsEngine(api.server_context(False), server_side=True))
+            await stream.start_tls(tls.server(api, direct=False))
         assert await ending_of(peer) == "end"
 
 
 async def test_an_independent_client_is_understood_a_byte_at_a_time(
-    poller: Poller, mesh: object, web: Generation, api: Generation
+    poller: Poller, tls: TlsLibrary, web: Generation, api: Generation
 ) -> None:
     """However the wire cuts its records."""
     witness = Witness()
@@ -238,6 +250,6 @@ async def test_an_independent_client_is_understood_a_byte_at_a_time(
 
         async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
             tasks.create_task(talk())
-            await stream.start_tls(TlsEngine(api.server_context(False), server_side=True))
+            await stream.start_tls(tls.server(api, direct=False))
         await until(lambda: witness.data == b"byte by byte")
         stream.close()
