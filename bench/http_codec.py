@@ -29,7 +29,6 @@ from rich.table import Table
 from cli.version import core_modules, core_speed
 from proxy.wire.http1_head import parse_request_head, parse_response_head
 from proxy.wire.http1_reader import RequestReader, ResponseReader
-from proxy.wire.http1_writer import write_request_head, write_response_head
 from proxy.wire.http2_client import Http2Client
 from proxy.wire.http2_event import DataReceived, RequestReceived, ResponseReceived
 from proxy.wire.http2_hpack_decoder import HpackDecoder
@@ -38,6 +37,7 @@ from proxy.wire.http2_huffman import decode_huffman
 from proxy.wire.http2_server import Http2Server
 from proxy.wire.http_field import Fields
 from proxy.wire.http_message import HTTP_11, NONE_SENSITIVE
+from proxy.wire.native import write_request_head, write_response_head
 
 HOST: Final = b"orders.shop.svc.cluster.local:8080"
 PATH: Final = b"/api/v1/orders/12345?expand=items&limit=20"

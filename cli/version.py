@@ -60,7 +60,12 @@ CORE_MODULES: Final = (
     "proxy.telemetry.transport",
 )
 """Modules of other rooms that may be compiled."""
-KERNELS: Final = ("proxy.wire.native_hpack_decoder", "proxy.wire.native_hpack_encoder")
+KERNELS: Final = (
+    "proxy.wire.native_field",
+    "proxy.wire.native_hpack_decoder",
+    "proxy.wire.native_hpack_encoder",
+    "proxy.wire.native_http1",
+)
 """Modules that are compiled or not there."""
 
 

@@ -43,7 +43,7 @@ from proxy.providers import DiscoveryProvider
 from proxy.runtime import Runtime
 from proxy.telemetry.http import OutboundHttp
 from proxy.telemetry.transport import Cache
-from proxy.wire.http_field import without_fields
+from proxy.wire.native import without_fields
 
 ROUTE: Final = default_metadata("gateway")
 _FROM_CLIENTS: Final = frozenset((b"host", CLIENT_ID, b"l5d-dst-canonical"))

@@ -11,8 +11,9 @@ from functools import lru_cache
 from typing import Final
 
 from policy.route import Cors
-from proxy.wire.http_field import Field, safe_value, value_of, without_fields
+from proxy.wire.http_field import Field, safe_value
 from proxy.wire.http_message import RequestHead, ResponseHead
+from proxy.wire.native import value_of, without_fields
 
 _ORIGIN: Final = b"access-control-allow-origin"
 _CREDENTIALS: Final = b"access-control-allow-credentials"

@@ -16,8 +16,9 @@ from core.errors import ClosedEarlyError, MeshError, ServerProtocolError
 from proxy.http.answer import answer_for, trailers_for
 from proxy.net.stream import Stream
 from proxy.telemetry.classification import grpc_status_of, is_grpc_type
-from proxy.wire.http_field import Fields, value_of
+from proxy.wire.http_field import Fields
 from proxy.wire.http_message import HTTP_2, RequestHead, ResponseHead
+from proxy.wire.native import value_of
 
 MAX_KEPT: Final = 65_536
 """Octets of a request's content that are kept for sending them again (Linkerd's bound)."""

@@ -32,16 +32,10 @@ from policy.route import (
     UrlRewrite,
 )
 from proxy.http.answer import injected_answer, redirect_answer
-from proxy.wire.http_field import (
-    PER_CONNECTION,
-    TOKEN,
-    Field,
-    Fields,
-    safe_value,
-    without_fields,
-)
+from proxy.wire.http_field import PER_CONNECTION, TOKEN, Field, Fields, safe_value
 from proxy.wire.http_message import RequestHead, ResponseHead
-from proxy.wire.orig_proto import MARK
+from proxy.wire.native import without_fields
+from proxy.wire.orig_proto_field import MARK
 
 Match = HttpMatch | GrpcMatch | None
 

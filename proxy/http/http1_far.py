@@ -13,8 +13,8 @@ from proxy.http.exchange import Exchange, Far
 from proxy.net.poller import Poller
 from proxy.net.stream import CLOSED, Stream
 from proxy.wire.http1_reader import ResponseReader
-from proxy.wire.http1_writer import write_chunk, write_last_chunk, write_request_head
 from proxy.wire.http_field import Fields
+from proxy.wire.native import write_chunk, write_last_chunk, write_request_head
 from proxy.wire.orig_proto import Http1Request
 
 FLUSH_OCTETS: Final = 65_536

@@ -17,15 +17,16 @@ from proxy.net.poller import Poller
 from proxy.net.relay import Relay
 from proxy.net.stream import Stream
 from proxy.wire.http1_reader import RequestReader
-from proxy.wire.http1_writer import (
-    CONTINUE,
-    reason_of,
+from proxy.wire.http1_writer import CONTINUE, reason_of
+from proxy.wire.http_field import Field, Fields
+from proxy.wire.http_message import HTTP_2, HTTP_10, HTTP_11, Form, RequestHead, ResponseHead
+from proxy.wire.native import (
+    without_fields,
+    without_hop_by_hop,
     write_chunk,
     write_last_chunk,
     write_response_head,
 )
-from proxy.wire.http_field import Field, Fields, without_fields, without_hop_by_hop
-from proxy.wire.http_message import HTTP_2, HTTP_10, HTTP_11, Form, RequestHead, ResponseHead
 
 HEAD_S: Final = 10.0
 """How long a head may take from its first octet; Linkerd sets no bound, haproxy advises this."""
@@ -40,6 +41,7 @@ _CHUNKED: Final[Field] = (b"transfer-encoding", b"chunked")
 _CLOSE: Final[Field] = (b"connection", b"close")
 _KEEP: Final[Field] = (b"connection", b"keep-alive")
 _EMPTY: Final[Field] = (b"content-length", b"0")
+_AUTHORITY_FORM: Final = Form.AUTHORITY
 
 
 class NearOwner(Protocol):
@@ -277,7 +279,7 @@ class Http1Near(Near):
         if exchange is not None:
             if exchange.head.method == b"HEAD":
                 return without_fields(fields, _CODING)
-            if exchange.head.form is Form.AUTHORITY and head.status < 300:
+            if exchange.head.form is _AUTHORITY_FORM and head.status < 300:
                 return without_fields(fields, _FRAMING)
         if head.status == 304:
             return without_fields(fields, _CODING)

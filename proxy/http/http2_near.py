@@ -19,8 +19,9 @@ from proxy.wire.http2_event import (
     TrailersReceived,
 )
 from proxy.wire.http2_server import Http2Server
-from proxy.wire.http_field import Fields, without_fields, without_hop_by_hop
+from proxy.wire.http_field import Fields
 from proxy.wire.http_message import HTTP_2, ResponseHead
+from proxy.wire.native import without_fields, without_hop_by_hop
 from proxy.wire.orig_proto import has_ridden, ride_back
 
 _CODING: Final = frozenset((b"transfer-encoding",))

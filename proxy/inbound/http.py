@@ -25,9 +25,11 @@ from proxy.net.stream import Stream
 from proxy.runtime import Runtime
 from proxy.telemetry.http import InboundClient, InboundCounts
 from proxy.telemetry.transport import Cache, SideSlots
-from proxy.wire.http_field import Field, without_fields
+from proxy.wire.http_field import Field
 from proxy.wire.http_message import HTTP_2, Form, RequestHead, ResponseHead
-from proxy.wire.orig_proto import MARK, has_ridden
+from proxy.wire.native import without_fields
+from proxy.wire.orig_proto import has_ridden
+from proxy.wire.orig_proto_field import MARK
 
 CLIENT_ID: Final = b"l5d-client-id"
 _FROM_SIDECARS: Final = frozenset((MARK, PROXY_ERROR, PROXY_CONNECTION))

@@ -10,8 +10,8 @@ from policy.model import Client, Permit, Verdict
 from proxy.http.exchange import Exchange
 from proxy.telemetry.access_line import Entry, Origin
 from proxy.telemetry.access_log import AccessLog
-from proxy.wire.http_field import value_of
 from proxy.wire.http_message import HTTP_2, HTTP_10, HTTP_11, RequestHead
+from proxy.wire.native import value_of
 from proxy.wire.orig_proto import mark_of
 from proxy.wire.trace_context import trace_id_of
 

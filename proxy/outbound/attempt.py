@@ -25,9 +25,9 @@ from proxy.outbound.timeout import NEVER, Deadlines, Expired, expired_error
 from proxy.outbound.way import Way
 from proxy.runtime import Runtime
 from proxy.telemetry.classification import grpc_status_of, is_failure
-from proxy.wire.http_field import value_of, without_fields
 from proxy.wire.http_message import ResponseHead
-from proxy.wire.orig_proto import MARK
+from proxy.wire.native import value_of, without_fields
+from proxy.wire.orig_proto_field import MARK
 
 PROXY_ERROR: Final = b"l5d-proxy-error"
 PROVED_S: Final = 1.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from proxy.wire.http_field import without_fields
 from proxy.wire.http_message import Form, RequestHead
+from proxy.wire.native import without_fields
 
 _REPLACED: Final = frozenset((b"host", b"l5d-dst-canonical"))
 

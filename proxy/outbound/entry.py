@@ -18,8 +18,9 @@ from proxy.outbound.lookup import Lookup
 from proxy.outbound.socks import SocksEntry, say_last
 from proxy.runtime import Runtime
 from proxy.wire.http1_reader import RequestReader
-from proxy.wire.http1_writer import reason_of, write_response_head
+from proxy.wire.http1_writer import reason_of
 from proxy.wire.http_message import HTTP_11, RequestHead
+from proxy.wire.native import write_response_head
 
 LOCAL: Final = ("127.0.0.1", "::1")
 _CONNECT: Final = b"CONNECT "

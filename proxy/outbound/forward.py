@@ -12,8 +12,8 @@ from proxy.http.exchange import Exchange, Service
 from proxy.outbound.lookup import Lookup
 from proxy.runtime import Runtime
 from proxy.telemetry.http import OutboundHttp
-from proxy.wire.http_field import without_fields
 from proxy.wire.http_message import Form
+from proxy.wire.native import without_fields
 
 MAX_DESTINATIONS: Final = 64
 """Destinations that one connection keeps at hand."""

@@ -21,8 +21,8 @@ from proxy.outbound.route import policy_without
 from proxy.outbound.rule import OutboundRules
 from proxy.runtime import Runtime
 from proxy.telemetry.http import OutboundHttp
-from proxy.wire.http_field import value_of, without_fields
 from proxy.wire.http_message import RequestHead
+from proxy.wire.native import value_of, without_fields
 
 REQUIRE_ID: Final = b"l5d-require-id"
 _FOR_US: Final = frozenset((REQUIRE_ID,))

@@ -26,7 +26,8 @@ from proxy.wire.http1_head import (
 from proxy.wire.http1_limit import LENIENCY, LIMITS, Http1Leniency, Http1Limits
 from proxy.wire.http1_refusal import explain_long_start, explain_prefix, refusal
 from proxy.wire.http_field import TEXT, TOKEN, Fields
-from proxy.wire.http_message import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
+from proxy.wire.http_message import CHUNKED, UNTIL_CLOSE, Form, RequestHead, ResponseHead
+from proxy.wire.native import read_request, read_response
 
 _HEAD: Final = 0
 _LENGTH: Final = 1
@@ -38,6 +39,8 @@ _UNTIL_CLOSE: Final = 6
 _ENDED: Final = 7
 _SWITCHED: Final = 8
 _IDLE: Final = 9
+
+_ORIGIN: Final = Form.ORIGIN
 
 _BLANKS: Final = rb"[ \t]*+"
 _QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]++|\\' + TEXT + rb')*"'
@@ -360,6 +363,9 @@ class RequestReader(MessageReader):
             raise self._error
         if self._state != _HEAD:
             return None
+        head = self._read_plain()
+        if head is not None:
+            return head
         if self._may_skip_line and not self._skip_line():
             return None
         section = self._take_section(self._limits.head)
@@ -372,6 +378,31 @@ class RequestReader(MessageReader):
             raise
         self._begin(head.length)
         return head
+
+    def _read_plain(self) -> RequestHead | None:
+        """Return a head that the kernel reads; None: it does not, or there is no kernel."""
+        if read_request is None or self._partial or self._position >= len(self._data):
+            return None
+        plain = read_request(self._data, self._position, self._limits, self._leniency.raw_target)
+        if plain is None:
+            return None
+        end, method, path, version, fields, authority, length, keep_alive = plain
+        self._position = end
+        self._may_skip_line = False
+        self._begin(length)
+        return RequestHead(
+            method,
+            _ORIGIN,
+            b"",
+            authority,
+            path,
+            version,
+            fields,
+            length,
+            keep_alive,
+            b"",
+            expects_continue=False,
+        )
 
     def next_message(self) -> None:
         """Go on to the request behind one that has ended."""
@@ -436,6 +467,9 @@ class ResponseReader(MessageReader):
             if self._state == _IDLE and self.buffered:
                 raise self._fail("http1-unsolicited", "the server sent what nobody had asked for")
             return None
+        plain = self._read_plain()
+        if plain is not None:
+            return plain
         section = self._take_section(self._limits.head)
         if section is None:
             if self._is_eof:
@@ -456,3 +490,17 @@ class ResponseReader(MessageReader):
                 raise self._fail("http1-switch", "101 to a request that asked for no upgrade")
             self._state = _SWITCHED
         return head
+
+    def _read_plain(self) -> ResponseHead | None:
+        """Return a head that the kernel reads; None: it does not, or there is no kernel."""
+        if read_response is None or self._partial or self._position >= len(self._data):
+            return None
+        plain = read_response(
+            self._data, self._position, self._limits, self._leniency.bare_status, self._method
+        )
+        if plain is None:
+            return None
+        end, status, reason, version, fields, length, keep_alive = plain
+        self._position = end
+        self._begin(length)
+        return ResponseHead(status, reason, version, fields, length, keep_alive)

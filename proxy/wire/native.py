@@ -1,18 +1,27 @@
 """Which of two equal codecs runs: a kernel in C where it was built, else the plain one.
 
 The one place that decides. Kernels are ``.pyx`` files beside their references, made by setup.py
-together with the compiled core; whoever uses one knows it by its protocol here.
+together with the compiled core; whoever uses one knows it by its type here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from importlib import import_module
+from types import ModuleType
+from typing import Final, Protocol
 
+from proxy.wire import http1_writer, http_field, orig_proto_field
+from proxy.wire.http1_limit import Http1Limits
 from proxy.wire.http2_header import Section
 from proxy.wire.http2_hpack_decoder import HpackDecoder
 from proxy.wire.http2_hpack_encoder import HpackEncoder
 from proxy.wire.http_field import Field, Fields
+
+PlainRequest = tuple[int, bytes, bytes, int, Fields, bytes, int, bool]
+"""Where a head ends, method, path, version, fields, authority, length, whether it lives on."""
+PlainResponse = tuple[int, int, bytes, int, Fields, int, bool]
+"""Where a head ends, status, reason, version, fields, length, whether it lives on."""
 
 
 class Decoder(Protocol):
@@ -50,15 +59,67 @@ class Encoder(Protocol):
         """Return the same in its frames."""
 
 
-new_decoder: Callable[[int, int], Decoder] = HpackDecoder
+def _kernel(name: str) -> ModuleType | None:
+    """Return a kernel; None where it was not built."""
+    try:
+        return import_module(f"proxy.wire.{name}")
+    except ImportError:
+        return None
+
+
+_FIELD: Final = _kernel("native_field")
+_DECODER: Final = _kernel("native_hpack_decoder")
+_ENCODER: Final = _kernel("native_hpack_encoder")
+_HTTP1: Final = _kernel("native_http1")
+
+new_decoder: Final[Callable[[int, int], Decoder]] = (
+    HpackDecoder if _DECODER is None else _DECODER.HpackDecoder
+)
 """Make a decoder with these two bounds on a section."""
-new_encoder: Callable[[], Encoder] = HpackEncoder
+new_encoder: Final[Callable[[], Encoder]] = (
+    HpackEncoder if _ENCODER is None else _ENCODER.HpackEncoder
+)
 """Make an encoder."""
 
-try:
-    from proxy.wire import native_hpack_decoder, native_hpack_encoder
-except ImportError:
-    pass
-else:
-    new_decoder = native_hpack_decoder.HpackDecoder
-    new_encoder = native_hpack_encoder.HpackEncoder
+value_of: Final[Callable[[Fields, bytes], bytes | None]] = (
+    http_field.value_of if _FIELD is None else _FIELD.value_of
+)
+has_any: Final[Callable[[Fields, frozenset[bytes]], bool]] = (
+    http_field.has_any if _FIELD is None else _FIELD.has_any
+)
+without_fields: Final[Callable[[Fields, frozenset[bytes]], Fields]] = (
+    http_field.without_fields if _FIELD is None else _FIELD.without_fields
+)
+without_hop_by_hop: Final[Callable[[Fields], Fields]] = (
+    http_field.without_hop_by_hop if _FIELD is None else _FIELD.without_hop_by_hop
+)
+ride: Final[Callable[[bytes, bytes, bytes, bytes, Fields, Fields], tuple[Fields, Fields]]] = (
+    orig_proto_field.ride if _FIELD is None else _FIELD.ride
+)
+ride_back: Final[Callable[[Fields, Fields], Fields]] = (
+    orig_proto_field.ride_back if _FIELD is None else _FIELD.ride_back
+)
+land: Final[Callable[[Fields, frozenset[bytes]], tuple[Fields, bytes | None, bool, bool]]] = (
+    orig_proto_field.land if _FIELD is None else _FIELD.land
+)
+write_request_head: Final[Callable[[bytes, bytes, Fields, int], bytes]] = (
+    http1_writer.write_request_head if _FIELD is None else _FIELD.write_request_head
+)
+write_response_head: Final[Callable[[int, bytes, Fields, int], bytes]] = (
+    http1_writer.write_response_head if _FIELD is None else _FIELD.write_response_head
+)
+write_chunk: Final[Callable[[bytes], bytes]] = (
+    http1_writer.write_chunk if _FIELD is None else _FIELD.write_chunk
+)
+write_last_chunk: Final[Callable[[Fields], bytes]] = (
+    http1_writer.write_last_chunk if _FIELD is None else _FIELD.write_last_chunk
+)
+
+read_request: Final[Callable[[bytes, int, Http1Limits, bool], PlainRequest | None] | None] = (
+    None if _HTTP1 is None else _HTTP1.read_request
+)
+"""Read a head whose meaning is plain; None for every other, which is the reference's to read."""
+read_response: Final[
+    Callable[[bytes, int, Http1Limits, bool, bytes], PlainResponse | None] | None
+] = None if _HTTP1 is None else _HTTP1.read_response
+"""The same, for the final answer to a method."""

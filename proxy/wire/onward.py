@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.wire.http_field import value_of, without_fields, without_hop_by_hop
 from proxy.wire.http_message import CHUNKED, HTTP_10, Form, RequestHead
+from proxy.wire.native import value_of, without_fields, without_hop_by_hop
 from proxy.wire.orig_proto import Http1Request, Http2Head
 
 _CODING: Final = frozenset((b"transfer-encoding",))

@@ -10,19 +10,11 @@ Nothing here trusts a mark: it chooses how we write to the application, not what
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, final
 
-from proxy.wire.http_field import (
-    PER_CONNECTION,
-    Field,
-    Fields,
-    has_any,
-    list_members,
-    value_of,
-    with_one_cookie,
-    without_fields,
-    without_hop_by_hop,
-)
+from proxy.wire import native
+from proxy.wire.http_field import Field, Fields, with_one_cookie
 from proxy.wire.http_message import (
     CHUNKED,
     HTTP_2,
@@ -32,25 +24,39 @@ from proxy.wire.http_message import (
     RequestHead,
     ResponseHead,
 )
+from proxy.wire.native import land, value_of, without_fields
+from proxy.wire.orig_proto_field import MARK, RESPONSE_TAKEN_OFF, TAKEN_OFF
 
-MARK: Final = b"l5d-orig-proto"
-_TAKEN_OFF: Final = frozenset((MARK, b"transfer-encoding", b"te", b"http2-settings"))
-_TAKEN_OFF_BY_APP: Final = _TAKEN_OFF - {b"te"}
-_RESPONSE_TAKEN_OFF: Final = frozenset((MARK, b"transfer-encoding"))
-_NOT_RIDING: Final = _TAKEN_OFF | PER_CONNECTION
+_TAKEN_OFF_BY_APP: Final = TAKEN_OFF - {b"te"}
 _LENGTH: Final = frozenset((b"content-length",))
-_ABSOLUTE: Final = b"absolute-form"
 _CHUNKED: Final[Field] = (b"transfer-encoding", b"chunked")
+_MARK_10: Final[Fields] = ((MARK, b"HTTP/1.0"),)
+_MARK_11: Final[Fields] = ((MARK, b"HTTP/1.1"),)
+_MARK_10_ABSOLUTE: Final[Fields] = ((MARK, b"HTTP/1.0; absolute-form"),)
+_MARK_11_ABSOLUTE: Final[Fields] = ((MARK, b"HTTP/1.1; absolute-form"),)
+_ABSOLUTE: Final = b"absolute-form"
+_ABSOLUTE_FORM: Final = Form.ABSOLUTE
+_AUTHORITY_FORM: Final = Form.AUTHORITY
+_STATUSES: Final[dict[int, Fields]] = {}
+"""Pseudo-header fields of responses, made when they are first needed."""
 
 
-class Http2Head(NamedTuple):
+@final
+@dataclass(slots=True, init=False)
+class Http2Head:
     """A head as HTTP/2 sends it."""
 
     pseudo: Fields
     fields: Fields
 
+    def __init__(self, pseudo: Fields, fields: Fields) -> None:
+        self.pseudo = pseudo
+        self.fields = fields
 
-class Http1Request(NamedTuple):
+
+@final
+@dataclass(slots=True, init=False)
+class Http1Request:
     """A request as ``http1_writer`` writes it."""
 
     method: bytes
@@ -59,10 +65,19 @@ class Http1Request(NamedTuple):
     version: int
     is_chunked: bool
 
+    def __init__(
+        self, method: bytes, target: bytes, fields: Fields, version: int, is_chunked: bool
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.fields = fields
+        self.version = version
+        self.is_chunked = is_chunked
+
 
 def can_ride(head: RequestHead) -> bool:
     """Tell whether a request may be carried as HTTP/2: no upgrade and no CONNECT."""
-    return head.version != HTTP_2 and not head.upgrade and head.form is not Form.AUTHORITY
+    return head.version != HTTP_2 and not head.upgrade and head.form is not _AUTHORITY_FORM
 
 
 def ride(head: RequestHead, authority: bytes) -> Http2Head:
@@ -70,38 +85,36 @@ def ride(head: RequestHead, authority: bytes) -> Http2Head:
 
     A mark that the client sent is replaced. Host stays: Linkerd's inbound side makes none up.
     """
-    mark = b"HTTP/1.0" if head.version == HTTP_10 else b"HTTP/1.1"
-    if head.form is Form.ABSOLUTE:
-        mark += b"; " + _ABSOLUTE
-    fields = head.fields
-    if has_any(fields, _NOT_RIDING):
-        fields = without_hop_by_hop(fields)
-        accepts_trailers = any(
-            name == b"te" and b"trailers" in list_members(value) for name, value in fields
-        )
-        fields = without_fields(fields, _TAKEN_OFF)
-        if accepts_trailers:
-            fields = (*fields, (b"te", b"trailers"))
-    pseudo = (
-        (b":method", head.method),
-        (b":scheme", head.scheme or b"http"),
-        (b":authority", head.authority or authority),
-        (b":path", head.path),
+    if head.form is _ABSOLUTE_FORM:
+        mark = _MARK_10_ABSOLUTE if head.version == HTTP_10 else _MARK_11_ABSOLUTE
+    else:
+        mark = _MARK_10 if head.version == HTTP_10 else _MARK_11
+    pseudo, fields = native.ride(
+        head.method,
+        head.scheme or b"http",
+        head.authority or authority,
+        head.path,
+        head.fields,
+        mark,
     )
-    return Http2Head(pseudo, (*fields, (MARK, mark)))
+    return Http2Head(pseudo, fields)
 
 
 def mark_of(head: RequestHead | ResponseHead) -> bytes | None:
     """Return the mark of a head that came by HTTP/2; None: it has none, or none that is known."""
-    for name, value in head.fields:
-        if name == MARK:
-            return value if value.startswith((b"HTTP/1.1", b"HTTP/1.0")) else None
-    return None
+    return _known(value_of(head.fields, MARK))
+
+
+def _known(mark: bytes | None) -> bytes | None:
+    """Return a mark that is known, None for another."""
+    if mark is None or mark == b"HTTP/1.1":
+        return mark
+    return mark if mark.startswith((b"HTTP/1.1", b"HTTP/1.0")) else None
 
 
 def has_ridden(head: RequestHead) -> bool:
     """Tell whether a request came as HTTP/1 by HTTP/2. CONNECT never does, whatever its mark."""
-    return head.version == HTTP_2 and head.form is not Form.AUTHORITY and mark_of(head) is not None
+    return head.version == HTTP_2 and head.form is not _AUTHORITY_FORM and mark_of(head) is not None
 
 
 def alight(head: RequestHead, *, ended: bool) -> Http1Request:
@@ -110,32 +123,40 @@ def alight(head: RequestHead, *, ended: bool) -> Http1Request:
     The mark, where there is one, says version and form; without one it is 1.1 in origin form.
     Content of unknown length is chunked, which needs 1.1 whatever the mark says.
     """
-    mark = mark_of(head) or b"HTTP/1.1"
-    version = HTTP_10 if mark.startswith(b"HTTP/1.0") else HTTP_11
-    fields = with_one_cookie(without_fields(head.fields, _TAKEN_OFF_BY_APP))
+    fields, found, has_host, has_crumbs = land(head.fields, _TAKEN_OFF_BY_APP)
+    version = HTTP_11
+    target = head.path
+    mark = _known(found)
+    if mark is not None and mark != b"HTTP/1.1":
+        if mark.startswith(b"HTTP/1.0"):
+            version = HTTP_10
+        if mark[10:23] == _ABSOLUTE:
+            target = head.scheme + b"://" + head.authority
+            if head.form is Form.ORIGIN:
+                target += head.path
+    if has_crumbs:
+        fields = with_one_cookie(fields)
     chunked = head.length == CHUNKED and not ended
     if chunked:
         version = HTTP_11
         fields = (*fields, _CHUNKED)
-    if version == HTTP_11 and value_of(fields, b"host") is None:
+    if version == HTTP_11 and not has_host:
         fields = ((b"host", head.authority), *fields)
-    target = head.path
-    if mark[10:23] == _ABSOLUTE:
-        target = head.scheme + b"://" + head.authority
-        if head.form is Form.ORIGIN:
-            target += head.path
     return Http1Request(head.method, target, fields, version, chunked)
 
 
 def ride_back(head: ResponseHead) -> Http2Head:
     """Return the application's HTTP/1 answer as HTTP/2, marked with the version it spoke."""
-    mark = b"HTTP/1.0" if head.version == HTTP_10 else b"HTTP/1.1"
-    fields = head.fields
-    if has_any(fields, _NOT_RIDING):
-        fields = without_fields(without_hop_by_hop(fields), _RESPONSE_TAKEN_OFF)
-    if head.status < 200 or head.status == 204:
+    status = head.status
+    fields = native.ride_back(head.fields, _MARK_10 if head.version == HTTP_10 else _MARK_11)
+    if status < 200 or status == 204:
         fields = without_fields(fields, _LENGTH)
-    return Http2Head(((b":status", b"%d" % head.status),), (*fields, (MARK, mark)))
+    pseudo = _STATUSES.get(status)
+    if pseudo is None:
+        pseudo = ((b":status", b"%d" % status),)
+        if status < 1_000:
+            _STATUSES[status] = pseudo
+    return Http2Head(pseudo, fields)
 
 
 def alight_back(head: ResponseHead, version: int) -> tuple[int, Fields]:
@@ -143,7 +164,8 @@ def alight_back(head: ResponseHead, version: int) -> tuple[int, Fields]:
 
     The mark says which version the application spoke; without one it is the client's own.
     """
-    mark = mark_of(head)
+    fields, found, _, _ = land(head.fields, RESPONSE_TAKEN_OFF)
+    mark = _known(found)
     if mark is not None:
         version = HTTP_10 if mark.startswith(b"HTTP/1.0") else HTTP_11
-    return version, without_fields(head.fields, _RESPONSE_TAKEN_OFF)
+    return version, fields

@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.fuzz import (
     fuzz_hpack,
+    fuzz_http1_heads,
     fuzz_http1_request,
     fuzz_http1_response,
     fuzz_http2_client,
@@ -21,5 +22,6 @@ TARGETS: Final[dict[str, Target]] = {
         fuzz_http2_server,
         fuzz_http2_client,
         fuzz_hpack,
+        fuzz_http1_heads,
     )
 }

@@ -12,7 +12,6 @@ from proxy.wire.http2_server import Http2Server
 from proxy.wire.http_field import Fields, value_of
 from proxy.wire.http_message import HTTP_2, HTTP_10, HTTP_11, NONE_SENSITIVE, Form, RequestHead
 from proxy.wire.orig_proto import (
-    MARK,
     Http1Request,
     Http2Head,
     alight,
@@ -23,6 +22,7 @@ from proxy.wire.orig_proto import (
     ride,
     ride_back,
 )
+from proxy.wire.orig_proto_field import MARK
 
 GET = b"GET /x?y HTTP/1.1\r\nHost: a:8080\r\n"
 
