@@ -10,9 +10,9 @@ Nothing here trusts a mark: it chooses how we write to the application, not what
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
 
+from core.record import dataclass
 from proxy.wire import native
 from proxy.wire.http_field import Field, Fields, with_one_cookie
 from proxy.wire.http_message import (
