@@ -62,6 +62,7 @@ CORE_MODULES: Final = (
 """Modules of other rooms that may be compiled."""
 KERNELS: Final = (
     "proxy.wire.native_field",
+    "proxy.wire.native_frame",
     "proxy.wire.native_hpack_decoder",
     "proxy.wire.native_hpack_encoder",
     "proxy.wire.native_http1",

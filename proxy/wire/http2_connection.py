@@ -36,7 +36,6 @@ from proxy.wire.http2_frame import (
     FRAME_SIZE,
     GOAWAY,
     HAS_PRIORITY,
-    HEAD,
     HEADER_TABLE_SIZE,
     HEADERS,
     INITIAL_WINDOW_SIZE,
@@ -61,7 +60,7 @@ from proxy.wire.http2_header import Section
 from proxy.wire.http2_limit import Http2Limits
 from proxy.wire.http2_stream import ENDED, RESET_BY_PEER, RESET_BY_US
 from proxy.wire.http2_streams import Http2Streams
-from proxy.wire.native import Decoder, new_decoder
+from proxy.wire.native import Decoder, new_decoder, split_frames
 
 _FREE_UPDATES: Final = 4
 """Window updates that a frame of content entitles the peer to, beyond what noise allows."""
@@ -104,22 +103,20 @@ class Http2Connection(Http2Streams):
         at = 0
         if self._preface_left:
             at = self._read_preface(data)
-        end = len(data)
-        while end - at >= 9 and not self._preface_left:
-            high, low, kind, flags, stream_id = HEAD.unpack_from(data, at)
-            size = (high << 8) | low
-            if size > FRAME_SIZE:
-                self._end("http2-frame-size")
+            if self._preface_left:
+                if not self._is_ended:
+                    self._rest = data
                 return events
-            behind = at + 9 + size
-            if behind > end:
-                break
-            why = self._take_frame(kind, flags, stream_id & MAX_STREAM_ID, data[at + 9 : behind])
-            at = behind
+        frames, at = split_frames(data, at)
+        for kind, flags, stream_id, payload in frames:
+            why = self._take_frame(kind, flags, stream_id, payload)
             if why:
                 self._end(why)
                 return events
-        if at < end and not self._is_ended:
+        if at < 0:
+            self._end("http2-frame-size")
+            return events
+        if at < len(data):
             self._rest = data[at:] if at else data
         if self._outbox.finished:
             self._reap()

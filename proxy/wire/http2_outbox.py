@@ -20,7 +20,10 @@ from proxy.wire.http2_frame import (
 )
 from proxy.wire.http2_stream import Stream
 from proxy.wire.http_field import Field, Fields
-from proxy.wire.native import Encoder, new_encoder
+from proxy.wire.native import Encoder, data_frame, new_encoder
+
+_COPIED: Final = 1_024
+"""Octets of content up to which one piece is cheaper than two."""
 
 
 @final
@@ -180,9 +183,11 @@ class Outbox:
     def _frame(self, stream: Stream, piece: bytes | memoryview, *, ends: bool) -> None:
         """Queue one frame of content."""
         size = len(piece)
-        flags = END_STREAM if ends else 0
-        self._frames.append(HEAD.pack(size >> 8, size & 0xFF, DATA, flags, stream.id))
-        if size:
+        if size <= _COPIED and isinstance(piece, bytes):
+            self._frames.append(data_frame(stream.id, piece, ends))
+        else:
+            flags = END_STREAM if ends else 0
+            self._frames.append(HEAD.pack(size >> 8, size & 0xFF, DATA, flags, stream.id))
             self._frames.append(piece)
         self.size += size + 9
         self.window -= size

@@ -11,8 +11,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import Final, Protocol
 
-from proxy.wire import http1_writer, http_field, orig_proto_field
+from proxy.wire import http1_writer, http2_frame, http_field, orig_proto_field
 from proxy.wire.http1_limit import Http1Limits
+from proxy.wire.http2_frame import Frame
 from proxy.wire.http2_header import Section
 from proxy.wire.http2_hpack_decoder import HpackDecoder
 from proxy.wire.http2_hpack_encoder import HpackEncoder
@@ -68,6 +69,7 @@ def _kernel(name: str) -> ModuleType | None:
 
 
 _FIELD: Final = _kernel("native_field")
+_FRAME: Final = _kernel("native_frame")
 _DECODER: Final = _kernel("native_hpack_decoder")
 _ENCODER: Final = _kernel("native_hpack_encoder")
 _HTTP1: Final = _kernel("native_http1")
@@ -80,6 +82,12 @@ new_encoder: Final[Callable[[], Encoder]] = (
     HpackEncoder if _ENCODER is None else _ENCODER.HpackEncoder
 )
 """Make an encoder."""
+split_frames: Final[Callable[[bytes, int], tuple[list[Frame], int]]] = (
+    http2_frame.split_frames if _FRAME is None else _FRAME.split_frames
+)
+data_frame: Final[Callable[[int, bytes, bool], bytes]] = (
+    http2_frame.data_frame if _FRAME is None else _FRAME.data_frame
+)
 
 value_of: Final[Callable[[Fields, bytes], bytes | None]] = (
     http_field.value_of if _FIELD is None else _FIELD.value_of

@@ -14,19 +14,27 @@ import re
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_SIZE
+from cpython.ref cimport Py_INCREF, PyObject
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from proxy.wire import http1_target, http2_header, http2_hpack_table, http2_huffman, http_field
 from proxy.wire.http2_header import FAULTS as PYTHON_FAULTS
-from proxy.wire.http2_header import Section
+from proxy.wire.http2_header import make_section as python_make_section
 from proxy.wire.http_message import NONE_SENSITIVE
+
+cdef extern from "Python.h":
+    object PyFrozenSet_New(PyObject* nothing)
+    int PySet_Add(object fresh, object member) except -1
 
 cdef enum:
     RING = 128  # fields: no table of 4,096 octets holds more, at 32 each and their own
     STATIC = 61
     TABLE_SIZE = 4096
     OVERHEAD = 32
+    KEPT = 32  # fields that need no more room
     MEMO = 64  # places
     MEMO_OCTETS = 1024
     INTEGER_OCTETS = 5
@@ -91,7 +99,7 @@ cdef uint8_t STATIC_KINDS[STATIC + 1]
 cdef int STATIC_SIZES[STATIC + 1]
 cdef list STATIC_FIELDS = [None]
 cdef tuple FAULTS = PYTHON_FAULTS
-cdef object new_section = Section
+cdef object make_section = python_make_section
 cdef object none_sensitive = NONE_SENSITIVE
 
 
@@ -372,6 +380,7 @@ cdef class HpackDecoder:
     cdef list _fields
     cdef int _kinds[RING]
     cdef Py_ssize_t _sizes[RING]
+    cdef list _kept
     cdef list _memo_blocks
     cdef list _memo_sections
     cdef uint64_t _memo_ages[MEMO]
@@ -385,6 +394,7 @@ cdef class HpackDecoder:
         self._count = 0
         self._newest = 0
         self._fields = [None] * RING
+        self._kept = [None] * KEPT
         self._memo_blocks = [None] * MEMO
         self._memo_sections = [None] * MEMO
         self._age = 1
@@ -418,9 +428,9 @@ cdef class HpackDecoder:
         return section
 
     cdef object _decode(self, Cursor* cursor):
-        cdef list fields = []
+        cdef Py_ssize_t kept = 0
         cdef list pseudo = [None, None, None, None, None, None]
-        cdef set never = None
+        cdef object never = None
         cdef object fault = ""
         cdef object host = None
         cdef int64_t length = -1
@@ -463,26 +473,28 @@ cdef class HpackDecoder:
                     self._add(field, kind, octets)
                 elif octet & 0x10:
                     if never is None:
-                        never = set()
-                    never.add(field)
+                        never = PyFrozenSet_New(NULL)
+                    PySet_Add(never, field)
             size += octets
             if size > self._soft:
                 fault = fault or "http2-header-list"
-                fields = []
+                kept = 0
                 if size > self._hard:
                     return "http2-header-bomb"
             if kind == PLAIN:
-                fields.append(field)
+                self._keep(kept, field)
+                kept += 1
                 continue
             value = <bytes>field[1]
             if kind < PSEUDO:
-                if fields or pseudo[kind] is not None:
+                if kept or pseudo[kind] is not None:
                     fault = fault or "http2-pseudo"
                 pseudo[kind] = value
             elif kind >= BAD_NAME:
                 fault = fault or FAULTS[kind - BAD_NAME]
             else:
-                fields.append(field)
+                self._keep(kept, field)
+                kept += 1
                 if fault:
                     continue
                 if kind == HOST:
@@ -501,16 +513,37 @@ cdef class HpackDecoder:
                     expects = PyBytes_GET_SIZE(value) == 12 and same_letters(
                         <Octets>PyBytes_AS_STRING(value), b"100-continue", 12
                     )
-        return new_section(
+        return make_section(
             pseudo,
-            tuple(fields),
+            self._kept_fields(kept),
             fault,
             size,
             host,
             length,
             expects,
-            none_sensitive if never is None else frozenset(never),
+            none_sensitive if never is None else never,
         )
+
+    cdef inline int _keep(self, Py_ssize_t place, tuple field) except -1:
+        """Put a field of the section aside."""
+        if place < PyList_GET_SIZE(self._kept):
+            self._kept[place] = field
+        else:
+            self._kept.append(field)
+        return 0
+
+    cdef tuple _kept_fields(self, Py_ssize_t count):
+        """Return the fields that were put aside."""
+        cdef tuple fields = PyTuple_New(count)
+        cdef tuple field
+        cdef Py_ssize_t place
+        for place in range(count):
+            field = <tuple>self._kept[place]
+            Py_INCREF(field)
+            PyTuple_SET_ITEM(fields, place, field)
+        if PyList_GET_SIZE(self._kept) > KEPT:
+            self._kept = [None] * KEPT
+        return fields
 
     cdef int _resize(self, Cursor* cursor):
         """Follow the size updates that begin a block; BROKEN: one is not allowed."""
