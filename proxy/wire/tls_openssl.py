@@ -1,7 +1,12 @@
 """The TLS engine on OpenSSL's own functions, those of ``identity.openssl``.
 
-Each verb is one or two calls of the library. It keeps its errors in a queue of the thread, and
-decides by it what a call without result was: so the queue is emptied before each such call.
+Each verb is one or two calls of the library, each of which costs a good part of a small record.
+Whether there is anything to be sent after a read is not asked while all that was fed has come out
+again as records of data. Any other message shows in that sum, at the latest when the partial record
+that hides it is whole: an answer waits for 16 KiB at most.
+
+The library keeps its errors in a queue of the thread, and SSL_get_error decides by it what a call
+without result was: so the queue is emptied before each call that it is asked about.
 
 A pointer that frees itself does so once no name leads to it; what points into what it points to is
 not looked at after that. Interpreted code keeps a name to the end of its function, compiled code
@@ -21,6 +26,8 @@ _OUTPUT_BYTES: Final = 128 * 1024
 _OUTPUT: Final = bytearray(_OUTPUT_BYTES)
 """What is taken passes through here."""
 _OUTPUT_VIEW: Final = memoryview(_OUTPUT)
+_RECORD_BYTES: Final = 22
+"""What a record of data has around the data: header, type, tag (RFC 8446, 5.2); no padding."""
 _TICKET: Final = 0xAA
 """The tag of the ticket in a session's encoding (i2d_SSL_SESSION)."""
 
@@ -54,6 +61,7 @@ class Calls:
         "read",
         "room",
         "shut",
+        "wants_more",
         "write",
     )
 
@@ -73,6 +81,7 @@ class Calls:
         self.from_buffer: Any = openssl.ffi.from_buffer
         self.room: Any = openssl.ffi.from_buffer(_OUTPUT)
         self.shut: Any = lib.SSL_set_shutdown
+        self.wants_more: Any = lib.SSL_want_read
         self.free: Any = lib.SSL_free
 
     def release(self, connection: Any) -> None:  # noqa: ANN401  a pointer
@@ -85,7 +94,19 @@ class Calls:
 class OpensslEngine(TlsEngine):
     """One end of a TLS connection, by OpenSSL's own functions."""
 
-    __slots__ = ("_calls", "_incoming", "_is_slim", "_none", "_outgoing", "_ssl")
+    __slots__ = (
+        "_calls",
+        "_incoming",
+        "_is_slim",
+        "_known",
+        "_none",
+        "_other",
+        "_outgoing",
+        "_ssl",
+        "_unread",
+        "_unsent",
+        "_wire_ended",
+    )
 
     def __init__(
         self,
@@ -103,6 +124,15 @@ class OpensslEngine(TlsEngine):
         self._none: Any = ffi.NULL
         self._is_slim = False
         """Whether what the handshake needed has been let go."""
+        self._unread = False
+        """Whether something was fed that ``read`` has not seen."""
+        self._unsent = False
+        """Whether there may be output whatever the sizes say."""
+        self._wire_ended = False
+        self._other = 0
+        """Octets that were fed and have not come out as records of data."""
+        self._known = -1
+        """What ``_other`` was when there was nothing to be sent."""
         connection = lib.SSL_new(context)
         if connection == ffi.NULL:
             raise MemoryError("OpenSSL has no room for a connection")
@@ -124,14 +154,18 @@ class OpensslEngine(TlsEngine):
         size = len(data)
         if size and self._calls.input(self._incoming, self._calls.from_buffer(data), size) != size:
             raise MemoryError("OpenSSL has no room for what came")
+        self._other += size
+        self._unread = True
 
     def feed_end(self) -> None:
         """Take the wire's end; what is still to be read decides whether it was in order."""
+        self._wire_ended = True
         self._calls.lib.BIO_set_mem_eof_return(self._incoming, 0)
 
     def take(self) -> bytes:
         """Return what is to go onto the wire, possibly nothing."""
         calls = self._calls
+        self._unsent = False
         size: int = calls.output(self._outgoing, calls.room, _OUTPUT_BYTES)
         if size <= 0:
             return b""
@@ -145,7 +179,12 @@ class OpensslEngine(TlsEngine):
     @property
     def has_output(self) -> bool:
         """Whether ``take`` would return anything."""
+        if self._other == self._known and not self._unsent:
+            return False
         size: int = self._calls.pending(self._outgoing, self._none)
+        if size <= 0:
+            self._unsent = False
+            self._known = self._other
         return size > 0
 
     def handshake(self) -> bool:
@@ -154,6 +193,7 @@ class OpensslEngine(TlsEngine):
         Output must be taken in every case: a failed handshake leaves an alert to be sent.
         """
         calls = self._calls
+        self._unsent = True
         calls.clear()
         result: int = calls.handshake(self._ssl)
         if result == 1:
@@ -182,10 +222,20 @@ class OpensslEngine(TlsEngine):
         alert or a bad record.
         """
         calls = self._calls
-        calls.clear()
-        size: int = calls.read(self._ssl, calls.from_buffer(buffer), len(buffer))
+        self._unread = False
+        room = len(buffer)
+        if self._wire_ended:
+            calls.clear()
+        size: int = calls.read(self._ssl, calls.from_buffer(buffer), room)
         if size > 0:
+            self._unread = size == room
+            # A record that does not end here is counted when it does.
+            self._other -= size if self._unread else size + _RECORD_BYTES
             return size
+        # Of a wire that has not ended this is true if and only if more is needed.
+        if not self._wire_ended and calls.wants_more(self._ssl):
+            return -1
+        self._unsent = True
         lib = calls.lib
         kind: int = lib.SSL_get_error(self._ssl, size)
         if kind == lib.SSL_ERROR_WANT_READ:
@@ -200,24 +250,28 @@ class OpensslEngine(TlsEngine):
     @property
     def may_read(self) -> bool:
         """Whether ``read`` may find more without being fed first."""
-        calls = self._calls
-        waiting: int = calls.pending(self._incoming, self._none)
+        if self._unread:
+            return True
+        waiting: int = self._calls.pending(self._incoming, self._none)
         if waiting > 0:
             return True
         if self.established and not self._is_slim:
             self._slim()
-        decrypted: int = calls.lib.SSL_pending(self._ssl)
-        return decrypted > 0
+        return False
 
     def write(self, data: Buffer) -> None:
         """Encrypt ``data``, all of it."""
         size = len(data)
         calls = self._calls
-        if size and calls.write(self._ssl, calls.from_buffer(data), size) != size:
+        self._unsent = True
+        # Bytes are handed over as they are.
+        source = data if isinstance(data, bytes) else calls.from_buffer(data)
+        if size and calls.write(self._ssl, source, size) != size:
             raise HandshakeError(f"the TLS connection failed: {reason_of(calls.openssl)}")
 
     def close(self) -> None:
         """Say close_notify; the other direction stays open."""
+        self._unsent = True
         # Below 0 in a connection that has failed, which has nothing more to say.
         self._calls.lib.SSL_shutdown(self._ssl)
         self._calls.clear()

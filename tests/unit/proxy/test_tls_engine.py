@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.errors import ConfigError, HandshakeError, IdentityError, TruncatedError
 from identity.anchors import Anchors
@@ -31,6 +33,7 @@ from proxy.wire.tls_library import (
     choose_library,
 )
 from tests.authority import Mesh, mk_mesh
+from tests.session.libssl import LibsslClient
 
 _LIBRARIES = (PYTHON, CRYPTOGRAPHY)
 _PAIRS = tuple(itertools.product(_LIBRARIES, _LIBRARIES))
@@ -121,6 +124,12 @@ def rogue(tmp_path_factory: pytest.TempPathFactory) -> Mesh:
     return mk_mesh(tmp_path_factory.mktemp("rogue"))
 
 
+@pytest.fixture(scope="module")
+def pair(mesh: Mesh) -> tuple[Generation, Generation]:
+    """Return a client's and a server's generation for many examples."""
+    return mesh.generation("shop/web"), mesh.generation("shop/api")
+
+
 @pytest.fixture
 def web(mesh: Mesh) -> Generation:
     """Return the client's generation."""
@@ -170,6 +179,71 @@ def test_bytes_come_as_they_went(
             assert ends.say(form) == data[:size]  # type: ignore[arg-type]  # what buffers are
     assert not ends.server.may_read
     assert ends.server.read(_ROOM) == -1
+
+
+@pytest.mark.parametrize("name", _LIBRARIES)
+@given(
+    sizes=st.lists(st.integers(1, 20_000), min_size=1, max_size=8),
+    cuts=st.lists(st.integers(1, 40_000), min_size=1, max_size=8),
+)
+def test_however_the_wire_is_cut_nothing_waits_that_is_whole(
+    libraries: dict[str, TlsLibrary],
+    pair: tuple[Generation, Generation],
+    name: str,
+    sizes: list[int],
+    cuts: list[int],
+) -> None:
+    """After each piece all records that are whole by then have been read."""
+    ends = Ends(libraries[PYTHON], libraries[name], *pair)
+    ends.shake()
+    wire, wholes = b"", [0]
+    for size in sizes:
+        ends.client.write(bytes(size))
+        wire += ends.client.take()
+        wholes.append(len(wire))
+    said = [0, *itertools.accumulate(sizes)]
+    place = heard = 0
+    for cut in itertools.cycle(cuts):
+        ends.server.feed(wire[place : place + cut])
+        place += cut
+        heard += sum(len(each) for each in read_all(ends.server))
+        assert heard >= max(
+            words for words, whole in zip(said, wholes, strict=True) if whole <= place
+        )
+        assert not ends.server.has_output
+        if place >= len(wire):
+            break
+    assert heard == sum(sizes)
+
+
+@pytest.mark.parametrize("name", _LIBRARIES)
+@pytest.mark.parametrize("piece", [1, 5, 100])
+def test_a_new_key_that_is_asked_for_goes_out_with_what_is_said_next(
+    libraries: dict[str, TlsLibrary], api: Generation, name: str, piece: int
+) -> None:
+    """It brings nothing to read, and no more answers than it was asked for."""
+    server = libraries[name].server(api, direct=False)
+    client = LibsslClient(api.server_name)
+    for _ in range(4):
+        client.handshake()
+        server.feed(client.take())
+        if not server.established:
+            server.handshake()
+        client.feed(server.take())
+    assert server.established
+    server.write(b"before")
+    plain = len(server.take())
+    for _ in range(5):
+        client.request_key_update()
+        wire = client.take()
+        for start in range(0, len(wire), piece):
+            server.feed(wire[start : start + piece])
+            assert list(read_all(server)) == []
+        assert server.has_output == bool(answered := server.take())
+        assert len(answered) <= plain
+    server.write(b"behind")
+    assert plain < len(server.take()) <= 2 * plain
+    client.close()
 
 
 @pytest.mark.parametrize("name", _LIBRARIES)
