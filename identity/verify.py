@@ -61,9 +61,12 @@ def authenticate(generation: Generation, facts: TlsFacts, now: float) -> Peer | 
     # Whoever proves to hold the key of a leaf that was verified in full is the same peer again,
     # whatever chain came along this time; OpenSSL has looked at the dates.
     known = generation.peers.get(leaf)
-    if known is not None:
+    if known is not None and now < known.not_after:
         return known
     peer = _verified(generation, facts)
+    if now >= peer.not_after:
+        # OpenSSL 4 still takes a certificate in the second that it ends in; resumption does not.
+        raise HandshakeError(f"the certificate of {peer.identity or 'the peer'} has ended")
     generation.peers.put(leaf, peer)
     return peer
 

@@ -264,3 +264,15 @@ def test_nothing_on_the_proxy_side_imports_the_cryptography_package() -> None:
     script = f"import sys, {modules}\nassert 'cryptography' not in sys.modules, 'imported'"
     done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
     assert done.returncode == 0
+
+
+def test_a_leaf_that_ends_now_is_no_proof_any_more(mesh: Mesh) -> None:
+    """Not in a full handshake either, whatever the library makes of that second."""
+    web, api = mesh.generation("shop/web"), mesh.generation("shop/api")
+    seen = _between(web, api).seen_by_server
+    end = min(web.not_after, web.authority_not_after)
+    with pytest.raises(HandshakeError, match="has ended"):
+        authenticate(api, seen, end)
+    assert authenticate(api, seen, end - 1) is not None
+    with pytest.raises(HandshakeError, match="has ended"):
+        authenticate(api, seen, end)
