@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, Protocol, TypeVar, final
+from typing import Final, Generic, Protocol, TypeVar, final
 
 from core.errors import MeshError
 from proxy.net.inbox import Inbox
@@ -44,20 +44,33 @@ S = TypeVar("S", bound=Server)
 
 
 @final
+class _Asking:
+    """A speculative connection that is open."""
+
+    __slots__ = ("decided", "failed")
+
+    def __init__(self) -> None:
+        self.decided: Final = asyncio.Event()
+        """Set when it has come to something."""
+        self.failed: MeshError | None = None
+        """Why the server cannot be asked."""
+
+
+@final
 class Greetings(Generic[K, S]):
     """Finds out, key by key, whether the server speaks first."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._speakers: Speakers[K] = Speakers()
-        self._asking: dict[K, asyncio.Event] = {}
-        """Keys for which a speculative connection is open; set when it is decided."""
+        self._asking: dict[K, _Asking] = {}
 
     async def listen(self, inbox: Inbox, key: K, dial: Callable[[], Awaitable[S]]) -> S | Speaker:
         """Wait for the first word on a silent connection; ``dial`` connects to the server.
 
         Returns the server that has greeted; SERVER when it is known to greet; CLIENT when the
-        client spoke, or has to. Raises what ``dial`` raises while the client is silent.
+        client spoke, or has to. Raises what ``dial`` raises while the client is silent, or raised
+        for another silent client meanwhile.
         """
         clock = self._runtime.clock
         if await client_speaks(inbox, silence_s(_round_trip_s(inbox))):
@@ -65,12 +78,15 @@ class Greetings(Generic[K, S]):
         known = self._speakers.get(key, clock.monotonic())
         asking = self._asking.get(key)
         if known is None and asking is not None:
-            await either(inbox, asking, GREETING_WAIT_S)
+            await either(inbox, asking.decided, GREETING_WAIT_S)
             known = self._speakers.get(key, clock.monotonic())
+            is_silent = not (inbox.data or inbox.ended or inbox.closed)
+            if asking.failed is not None and is_silent:
+                raise asking.failed
             return Speaker.CLIENT if inbox.data or known is None else known
         if known is not None:
             return known
-        decided = self._asking[key] = asyncio.Event()
+        asking = self._asking[key] = _Asking()
         try:
             answer = await self._ask(inbox, dial)
             if answer is None:
@@ -79,10 +95,14 @@ class Greetings(Generic[K, S]):
             self._speakers.learn(key, speaker, clock.monotonic())
             if speaker is Speaker.SERVER:
                 self._runtime.log.info("server speaks first", key=str(key))
+        except MeshError as error:
+            asking.failed = error
+            raise
+        else:
             return answer
         finally:
             del self._asking[key]
-            decided.set()
+            asking.decided.set()
 
     async def _ask(self, inbox: Inbox, dial: Callable[[], Awaitable[S]]) -> S | Speaker | None:
         """Dial the server and hear it out; None: nothing is learned from this.

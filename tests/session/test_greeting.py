@@ -255,3 +255,22 @@ async def test_an_application_that_was_down_may_greet_when_it_is_up(api: Generat
             first, took = await first_word(inbound)
         assert first == b"220 ready\r\n"
         assert took < STALL_S
+
+
+async def test_what_a_speculation_fails_with_ends_all_who_are_silent(api: Generation) -> None:
+    """Those who came while it was under way would else wait for the detection's end."""
+    dials = 0
+
+    async def dial() -> Server:
+        nonlocal dials
+        dials += 1
+        raise UnreachableError("nobody listens", code="connect-refused")
+
+    async with run_sidecar(api, FixedCapture(free_address()), ip="127.0.0.2") as running:
+        greetings: Greetings[int, Server] = Greetings(running.sidecar.runtime)
+        inboxes = [Inbox(running.sidecar.runtime.loop) for _ in range(3)]
+        asked = [asyncio.ensure_future(greetings.listen(each, 1, dial)) for each in inboxes]
+        async with asyncio.timeout(STALL_S):
+            found = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(each) for each in found] == [UnreachableError] * 3
+        assert dials == 1

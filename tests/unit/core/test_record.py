@@ -63,7 +63,7 @@ def told(act: Callable[[], object]) -> str:
         lambda kind: kind(x=1) < kind(x=2),
         lambda kind: kind(x=1) <= (1, 2),
         lambda kind: kind(x=1) >= kind(x=1),
-        lambda kind: hash(kind(x=1)) == hash(kind(x=1)),
+        lambda kind: len({hash(each) for each in [kind(x=1), kind(x=1)]}),
         lambda kind: setattr(kind(x=1), "x", 3),
         lambda kind: delattr(kind(x=1), "x"),
         lambda kind: kind(x=1).trace is kind(x=1).trace,
