@@ -325,22 +325,24 @@ def test_an_export_that_is_taken_back(scene: Scene) -> None:
     """Nothing new comes through; what is open is between the two pods, and ends by itself."""
     web = scene.east.pods["web-0"]
     with answering(scene.west.pods["api-0"], PORT, b"heard "):
-        with (
-            connect_in(web.host, API_WEST, PORT, wait_s=30) as near,
-            connect_in(web.host, API_WEST, 80, wait_s=30) as requests,
-        ):
-            near.sendall(b"before")
-            assert status_of(requests) == b"200"
-            wait_until(lambda: said(web, API_WEST) == b"heard far", seconds=20, what="it is there")
-            scene.west.label("api")
+        wait_until(lambda: said(web, API_WEST) == b"heard far", seconds=20, what="it is there")
+        try:
+            with (
+                connect_in(web.host, API_WEST, PORT, wait_s=30) as near,
+                connect_in(web.host, API_WEST, 80, wait_s=30) as requests,
+            ):
+                near.sendall(b"before")
+                assert status_of(requests) == b"200"
+                scene.west.label("api")
+                scene.west.write()
+                wait_until(lambda: not said(web, API_WEST), seconds=20, what="it is gone")
+                near.sendall(b" and after")
+                near.shutdown(socket.SHUT_WR)
+                assert near.recv(64) == b"heard before and after"
+                assert status_of(requests) == b"503"
+        finally:
+            scene.west.label("api", **DIRECT, **MEMBER)
             scene.west.write()
-            wait_until(lambda: not said(web, API_WEST), seconds=20, what="it is gone")
-            near.sendall(b" and after")
-            near.shutdown(socket.SHUT_WR)
-            assert near.recv(64) == b"heard before and after"
-            assert status_of(requests) == b"503"
-        scene.west.label("api", **DIRECT, **MEMBER)
-        scene.west.write()
         wait_until(lambda: said(web, API_WEST) == b"heard far", seconds=20, what="it is back")
 
 
