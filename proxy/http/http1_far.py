@@ -10,8 +10,8 @@ from typing import Final, Protocol, final
 
 from core.errors import MeshError, UnreachableError
 from proxy.http.exchange import Exchange, Far
-from proxy.net.poller import Poller
-from proxy.net.stream import CLOSED, Stream
+from proxy.net.poller import Corked, Poller
+from proxy.net.stream import CLOSED, Sink, Stream
 from proxy.wire.http1_reader import ResponseReader
 from proxy.wire.http_field import Fields
 from proxy.wire.native import write_chunk, write_last_chunk, write_request_head
@@ -23,6 +23,8 @@ FLUSH_OCTETS: Final = 65_536
 
 class Http1FarOwner(Protocol):
     """Who keeps the connection between exchanges."""
+
+    __slots__ = ()
 
     def far_idle(self, far: Http1Far) -> None:
         """Take back a connection that can carry another exchange."""
@@ -38,7 +40,7 @@ class Http1FarOwner(Protocol):
 
 
 @final
-class Http1Far(Far):
+class Http1Far(Far, Sink, Corked):
     """One connection to a server."""
 
     __slots__ = (

@@ -13,9 +13,9 @@ from typing import Final, Protocol, final
 from core.errors import DetectTimeoutError, MeshError
 from proxy.http.answer import answer_for
 from proxy.http.exchange import Exchange, Near, Service
-from proxy.net.poller import Poller
+from proxy.net.poller import Corked, Poller
 from proxy.net.relay import Relay
-from proxy.net.stream import Stream
+from proxy.net.stream import Sink, Stream
 from proxy.wire.http1_reader import RequestReader
 from proxy.wire.http1_writer import CONTINUE, reason_of
 from proxy.wire.http_field import Field, Fields
@@ -61,7 +61,7 @@ class NearOwner(Protocol):
 
 
 @final
-class Http1Near(Near):
+class Http1Near(Near, Sink, Corked):
     """One connection of a client's."""
 
     __slots__ = (

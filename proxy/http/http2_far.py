@@ -7,10 +7,10 @@ from typing import Final, Protocol, final
 from core.errors import Fault, MeshError, ServerProtocolError, UnreachableError
 from discovery.model import KeepAlive
 from proxy.http.exchange import CANCEL, Exchange, Far
-from proxy.http.http2_link import OWING_S, Http2Link
+from proxy.http.http2_link import OWING_S, Http2Link, LinkOwner
 from proxy.net.alarm import Alarm
 from proxy.net.poller import Poller
-from proxy.net.stream import Stream
+from proxy.net.stream import Sink, Stream
 from proxy.ticker import TICK_S
 from proxy.wire.http2_client import Http2Client
 from proxy.wire.http2_event import (
@@ -43,6 +43,8 @@ def why_closed(error: Exception | None) -> MeshError:
 
 class Http2FarOwner(Protocol):
     """Who opens streams on the connection."""
+
+    __slots__ = ()
 
     def far_changed(self) -> None:
         """Take notice that streams may be opened that could not be, or no more."""
@@ -126,7 +128,7 @@ class Http2Request(Far):
 
 
 @final
-class Http2Far:
+class Http2Far(Sink, LinkOwner):
     """One connection to a server."""
 
     __slots__ = (

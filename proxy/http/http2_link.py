@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, Protocol, final
 
 from core.errors import UnreachableError
-from proxy.net.poller import Poller
+from proxy.net.poller import Corked, Poller
 from proxy.net.stream import Stream
 from proxy.wire.http2_streams import Http2Streams
 
@@ -25,13 +25,15 @@ _PING: Final = b"pillion?"
 class LinkOwner(Protocol):
     """Who has more to send on a connection."""
 
+    __slots__ = ()
+
     def refill(self, drained: list[int]) -> None:
         """Go on: what could be sent is; of these streams all content is on its way."""
         ...
 
 
 @final
-class Http2Link:
+class Http2Link(Corked):
     """The sending half and the heartbeat of one connection."""
 
     __slots__ = ("_codec", "_is_corked", "_owner", "_pinged", "_poller", "heard", "stream")

@@ -7,9 +7,9 @@ from typing import Final, final
 from core.errors import ClientProtocolError, ClosedEarlyError, MeshError
 from proxy.http.exchange import NO_ERROR, Exchange, Near, Service
 from proxy.http.http1_near import NearOwner
-from proxy.http.http2_link import PING_S, PONG_S, Http2Link
+from proxy.http.http2_link import PING_S, PONG_S, Http2Link, LinkOwner
 from proxy.net.poller import Poller
-from proxy.net.stream import Stream
+from proxy.net.stream import Sink, Stream
 from proxy.wire.http2_event import (
     ConnectionEnded,
     DataReceived,
@@ -142,7 +142,7 @@ def plain_fields(head: ResponseHead) -> Fields:
 
 
 @final
-class Http2Near:
+class Http2Near(Sink, LinkOwner):
     """One connection of a client's."""
 
     __slots__ = (

@@ -14,8 +14,8 @@ from typing import Final, Protocol, final
 from core.errors import MeshError, OverloadError
 from discovery.model import KeepAlive
 from proxy.http.exchange import Exchange
-from proxy.http.http1_far import Http1Far
-from proxy.http.http2_far import Http2Far
+from proxy.http.http1_far import Http1Far, Http1FarOwner
+from proxy.http.http2_far import Http2Far, Http2FarOwner
 from proxy.net.poller import Poller
 from proxy.net.stream import Stream
 from proxy.wire.http_message import HTTP_2
@@ -91,7 +91,7 @@ def fail_waiting(waiting: deque[Exchange], error: MeshError) -> None:
 
 
 @final
-class Http1Pool(Pool):
+class Http1Pool(Pool, Http1FarOwner):
     """Connections to an endpoint that is spoken to in HTTP/1."""
 
     __slots__ = ("_busy", "_idle", "_is_retired", "_owner", "_poller", "_waiting")
@@ -188,7 +188,7 @@ class Http1Pool(Pool):
 
 
 @final
-class Http2Pool(Pool):
+class Http2Pool(Pool, Http2FarOwner):
     """The connection to an endpoint that is spoken to in HTTP/2."""
 
     __slots__ = (

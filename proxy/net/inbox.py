@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Final, final
 
 from core.errors import ClosedEarlyError, MeshError, UnreachableError
-from proxy.net.stream import Stream
+from proxy.net.stream import Sink, Stream
 
 INBOX_BYTES: Final = 65_536
 """When so many bytes wait, reading stops; one read more may already be on its way."""
 
 
 @final
-class Inbox:
+class Inbox(Sink):
     """Collects what a stream reads until somebody knows what to do with it."""
 
     __slots__ = (

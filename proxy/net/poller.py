@@ -30,6 +30,8 @@ _MOST: Final = 256
 class Pollable(Protocol):
     """Who owns a watched descriptor."""
 
+    __slots__ = ()
+
     def on_ready(self, events: int) -> None:
         """Take notice of what the descriptor is ready for; never raises.
 
@@ -41,6 +43,8 @@ class Pollable(Protocol):
 
 class Corked(Protocol):
     """Who gathers what it has to send."""
+
+    __slots__ = ()
 
     def uncork(self) -> None:
         """Send what was gathered; never raises."""

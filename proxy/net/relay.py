@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Protocol, final
 
 from proxy.net.splice import PATIENCE, SMALL_BYTES, SPLICE_AFTER_BYTES, Pipe, Pipes
-from proxy.net.stream import Stream
+from proxy.net.stream import Sink, Stream
 
 
 class RelayOwner(Protocol):
@@ -26,7 +26,7 @@ class RelayOwner(Protocol):
 
 
 @final
-class Half:
+class Half(Sink):
     """One direction: what ``source`` reads, ``target`` writes."""
 
     __slots__ = ("_moved", "_pipe", "_pipes", "_small", "relay", "source", "target")

@@ -27,7 +27,7 @@ from core.errors import (
     TruncatedError,
     UnreachableError,
 )
-from proxy.net.poller import ENDED, GONE, READ, WRITE, Poller
+from proxy.net.poller import ENDED, GONE, READ, WRITE, Pollable, Poller
 from proxy.net.splice import Pipe
 from proxy.wire.tls import Buffer, TlsEngine
 
@@ -51,6 +51,8 @@ _LINGER_RESET: Final = struct.pack("ii", 1, 0)
 class Sink(Protocol):
     """Who gets what a stream reads."""
 
+    __slots__ = ()
+
     def on_data(self, data: memoryview) -> None:
         """Take bytes; the view is valid only during the call."""
         ...
@@ -69,8 +71,10 @@ class Sink(Protocol):
 
 
 @final
-class ClosedSink:
+class ClosedSink(Sink):
     """The sink of a stream that is gone."""
+
+    __slots__ = ()
 
     def on_data(self, data: memoryview) -> None:
         """Nothing comes any more."""
@@ -89,7 +93,7 @@ CLOSED: Final = ClosedSink()
 
 
 @final
-class Stream:
+class Stream(Pollable):
     """A connected, non-blocking TCP socket, with TLS once ``start_tls`` was called."""
 
     __slots__ = (
