@@ -67,7 +67,7 @@ CORE: Final = (
     "proxy/telemetry/transport.py",
 )
 """The compiled rooms and modules."""
-KERNELS: Final = "proxy/wire/*.pyx"
+KERNELS: Final = "proxy/*/*.pyx"
 """What exists in C beside its reference."""
 
 

@@ -29,6 +29,7 @@ from policy.model import Client, Permit, ServerPolicy
 from policy.route import PathMatchKind
 from proxy.net.poller import Poller
 from proxy.net.stream import Stream
+from proxy.wire.buffer import Buffer
 from proxy.wire.http1_head import parse_request_head
 from proxy.wire.http1_reader import RequestReader
 from proxy.wire.http1_writer import write_request_head
@@ -166,7 +167,7 @@ class _Player:
         self._done = done
         self.stream: Stream | None = None
 
-    def on_data(self, data: memoryview) -> None:
+    def on_data(self, data: Buffer) -> None:
         """Send it back."""
         self._left[0] -= 1
         if self._left[0] <= 0:
@@ -188,7 +189,7 @@ class _Player:
 class _Idle:
     """Whoever has a connection on which nothing happens."""
 
-    def on_data(self, data: memoryview) -> None:
+    def on_data(self, data: Buffer) -> None:
         """Nothing comes."""
 
     def on_end(self) -> None:

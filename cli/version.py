@@ -61,6 +61,7 @@ CORE_MODULES: Final = (
 )
 """Modules of other rooms that may be compiled."""
 KERNELS: Final = (
+    "proxy.net.native_socket",
     "proxy.wire.native_field",
     "proxy.wire.native_frame",
     "proxy.wire.native_hpack_decoder",

@@ -12,6 +12,7 @@ from core.errors import MeshError, UnreachableError
 from proxy.http.exchange import Exchange, Far
 from proxy.net.poller import Corked, Poller
 from proxy.net.stream import CLOSED, Sink, Stream
+from proxy.wire.buffer import Buffer, owned
 from proxy.wire.http1_reader import ResponseReader
 from proxy.wire.http_field import Fields
 from proxy.wire.native import write_chunk, write_last_chunk, write_request_head
@@ -157,10 +158,10 @@ class Http1Far(Far, Sink, Corked):
 
     # The response
 
-    def on_data(self, data: memoryview) -> None:
+    def on_data(self, data: Buffer) -> None:
         """Read the response."""
         self._has_heard = True
-        self._reader.feed(bytes(data))
+        self._reader.feed(owned(data))
         self._advance()
 
     def on_end(self) -> None:

@@ -16,6 +16,7 @@ from proxy.http.exchange import Exchange, Near, Service
 from proxy.net.poller import Corked, Poller
 from proxy.net.relay import Relay
 from proxy.net.stream import Sink, Stream
+from proxy.wire.buffer import Buffer, owned
 from proxy.wire.http1_reader import RequestReader
 from proxy.wire.http1_writer import CONTINUE, reason_of
 from proxy.wire.http_field import Field, Fields
@@ -135,11 +136,11 @@ class Http1Near(Near, Sink, Corked):
 
     # What the client sends
 
-    def on_data(self, data: memoryview) -> None:
+    def on_data(self, data: Buffer) -> None:
         """Read requests."""
         if self._linger_until >= 0:
             return
-        self._reader.feed(bytes(data))
+        self._reader.feed(owned(data))
         self._advance()
 
     def on_end(self) -> None:

@@ -12,6 +12,7 @@ from proxy.net.alarm import Alarm
 from proxy.net.poller import Poller
 from proxy.net.stream import Sink, Stream
 from proxy.ticker import TICK_S
+from proxy.wire.buffer import Buffer, owned
 from proxy.wire.http2_client import Http2Client
 from proxy.wire.http2_event import (
     ConnectionEnded,
@@ -231,12 +232,12 @@ class Http2Far(Sink, LinkOwner):
         ping_s = keep_alive.interval_s
         return min(ping_s, OWING_S) if self.streams else ping_s, keep_alive.timeout_s
 
-    def on_data(self, data: memoryview) -> None:
+    def on_data(self, data: Buffer) -> None:
         """Read frames."""
         now = self._poller.loop.time()
         self.link.heard = now
         streams = self.streams
-        for event in self.codec.feed(bytes(data), now):
+        for event in self.codec.feed(owned(data), now):
             if isinstance(event, ResponseReceived):
                 request = streams.get(event.stream_id)
                 if request is not None:

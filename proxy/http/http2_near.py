@@ -10,6 +10,7 @@ from proxy.http.http1_near import NearOwner
 from proxy.http.http2_link import PING_S, PONG_S, Http2Link, LinkOwner
 from proxy.net.poller import Poller
 from proxy.net.stream import Sink, Stream
+from proxy.wire.buffer import Buffer, owned
 from proxy.wire.http2_event import (
     ConnectionEnded,
     DataReceived,
@@ -211,9 +212,9 @@ class Http2Near(Sink, LinkOwner):
         if error is not None:
             self.stream.abort(error)
 
-    def on_data(self, data: memoryview) -> None:
+    def on_data(self, data: Buffer) -> None:
         """Read frames."""
-        self._feed(bytes(data))
+        self._feed(owned(data))
         if self.stream.congested and self.codec.waiting_output > MAX_UNREAD:
             # It asks on and on, reads nothing, and heads of answers have no window.
             self.stream.pause()

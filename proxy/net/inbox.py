@@ -8,6 +8,7 @@ from typing import Final, final
 
 from core.errors import ClosedEarlyError, MeshError, UnreachableError
 from proxy.net.stream import Sink, Stream
+from proxy.wire.buffer import Buffer
 
 INBOX_BYTES: Final = 65_536
 """When so many bytes wait, reading stops; one read more may already be on its way."""
@@ -43,7 +44,7 @@ class Inbox(Sink):
         self.stream: Stream | None = None
         """The stream to hold back when the bound is reached."""
 
-    def on_data(self, data: memoryview) -> None:
+    def on_data(self, data: Buffer) -> None:
         """Keep a copy; at the bound hold the stream back."""
         self.data += data
         if len(self.data) >= self._limit and self.stream is not None:

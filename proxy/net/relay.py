@@ -15,6 +15,7 @@ from typing import Protocol, final
 
 from proxy.net.splice import PATIENCE, SMALL_BYTES, SPLICE_AFTER_BYTES, Pipe, Pipes
 from proxy.net.stream import Sink, Stream
+from proxy.wire.buffer import Buffer
 
 
 class RelayOwner(Protocol):
@@ -43,7 +44,7 @@ class Half(Sink):
         self._small = 0
         """Small reads in a row."""
 
-    def on_data(self, data: memoryview) -> None:
+    def on_data(self, data: Buffer) -> None:
         """Pass bytes on; hold the source back while the target's kernel is full."""
         target = self.target
         target.write(data)

@@ -1,7 +1,7 @@
 """One end of a user connection: the one owner of its descriptor, reader, writer and close.
 
-A stream reads into a buffer that all streams share, decrypts if it has a TLS engine, and hands
-what it has to its sink at once; the view is borrowed, so a sink that keeps bytes copies them.
+A stream reads, decrypts if it has a TLS engine, and hands what it has to its sink at once; many
+bytes are a view that is borrowed, so a sink that keeps bytes makes them its own (``owned``).
 What the kernel does not take waits in the stream's backlog; whoever writes looks at
 ``congested`` afterwards and stops reading the other side, which bounds the backlog by what one
 read can bring.
@@ -27,13 +27,13 @@ from core.errors import (
     TruncatedError,
     UnreachableError,
 )
+from proxy.net.native import receive, send
 from proxy.net.poller import ENDED, GONE, READ, WRITE, Pollable, Poller
+from proxy.net.socket_call import READ_BYTES
 from proxy.net.splice import Pipe
-from proxy.wire.tls import Buffer, TlsEngine
+from proxy.wire.buffer import Buffer
+from proxy.wire.tls import TlsEngine
 
-READ_BYTES: Final = 65_536
-"""What one read takes at most. OpenSSL's memory BIOs keep the room that they once needed, so
-this also bounds what a connection holds after bulk traffic."""
 SHAKE_BYTES: Final = 512
 """What the engine is fed at a time during the handshake, so that an idle connection's memory BIO
 keeps room for no more: 0.7 KiB less a connection."""
@@ -42,7 +42,6 @@ _PLAIN_BYTES: Final = READ_BYTES + 32_768
 MAX_BACKLOG_BYTES: Final = 4 * READ_BYTES
 """Past it nothing is sent that the peer itself asks of TLS; a relay's own bytes come to half."""
 
-_WIRE: Final = memoryview(bytearray(READ_BYTES))
 _PLAIN: Final = memoryview(bytearray(_PLAIN_BYTES))
 _UNWATCHED: Final = -1
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
@@ -53,8 +52,8 @@ class Sink(Protocol):
 
     __slots__ = ()
 
-    def on_data(self, data: memoryview) -> None:
-        """Take bytes; the view is valid only during the call."""
+    def on_data(self, data: Buffer) -> None:
+        """Take bytes; a view is valid only during the call."""
         ...
 
     def on_end(self) -> None:
@@ -76,7 +75,7 @@ class ClosedSink(Sink):
 
     __slots__ = ()
 
-    def on_data(self, data: memoryview) -> None:
+    def on_data(self, data: Buffer) -> None:
         """Nothing comes any more."""
 
     def on_end(self) -> None:
@@ -236,17 +235,19 @@ class Stream(Pollable):
             if inlet is not None:
                 self._fill(inlet)
                 return
-            size = self._sock.recv_into(_WIRE)
+            wire = receive(self._fd)
+            if wire is None:
+                return
             engine = self._engine
             if engine is None:
-                if size:
-                    self.bytes_in += size
-                    self._sink.on_data(_WIRE[:size])
+                if wire:
+                    self.bytes_in += len(wire)
+                    self._sink.on_data(wire)
                 else:
                     self._peer_ended()
                 return
-            if size:
-                self._decrypt(engine, _WIRE[:size])
+            if wire:
+                self._decrypt(engine, wire)
             elif self._broken is not None:
                 self.abort(self._broken)
             elif engine.established:
@@ -254,8 +255,6 @@ class Stream(Pollable):
                 self.abort(TruncatedError("the TLS stream ended without close_notify"))
             else:
                 self._end_shake(engine)
-        except (BlockingIOError, InterruptedError):
-            return
         except Exception as error:  # noqa: BLE001  # the loop would call a raising callback for ever
             self.abort(error)
 
@@ -271,7 +270,7 @@ class Stream(Pollable):
             self.bytes_in += size
             inlet.user.on_filled(size)
 
-    def _decrypt(self, engine: TlsEngine, wire: memoryview) -> None:
+    def _decrypt(self, engine: TlsEngine, wire: Buffer) -> None:
         while not engine.established and len(wire) > SHAKE_BYTES:
             engine.feed(wire[:SHAKE_BYTES])
             self._advance(engine)
@@ -426,9 +425,7 @@ class Stream(Pollable):
             self._backlog += data
             return
         try:
-            sent = self._sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
+            sent = send(self._fd, data)
         except OSError as error:
             self._break(error)
             return
@@ -440,7 +437,7 @@ class Stream(Pollable):
         try:
             backlog = self._backlog
             if backlog is not None:
-                sent = self._sock.send(backlog)
+                sent = send(self._fd, backlog)
                 if sent < len(backlog):
                     del backlog[:sent]
                     return
@@ -510,6 +507,8 @@ class Stream(Pollable):
         self._inlet = None
         self._outlet = None
         self._unwatch()
+        # The number will soon be another connection's.
+        self._fd = -1
         self._sock.close()
         waiter = self._handshake
         if waiter is not None and not waiter.done():

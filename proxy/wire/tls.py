@@ -14,8 +14,7 @@ from typing import Final, Protocol, cast, final
 
 from core.errors import HandshakeError, TruncatedError
 from identity.handshake import verified_end, verified_root
-
-Buffer = bytes | bytearray | memoryview
+from proxy.wire.buffer import Buffer
 
 _READS_FOR_TICKET: Final = 4
 

@@ -20,7 +20,8 @@ from typing import Any, Final, final
 from core.errors import HandshakeError, TruncatedError
 from identity.der import end_of, fields_of, names_of
 from identity.openssl import Openssl, reason_of
-from proxy.wire.tls import Buffer, SessionKeeper, TlsEngine
+from proxy.wire.buffer import Buffer
+from proxy.wire.tls import SessionKeeper, TlsEngine
 
 _OUTPUT_BYTES: Final = 128 * 1024
 _OUTPUT: Final = bytearray(_OUTPUT_BYTES)

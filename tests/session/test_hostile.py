@@ -20,7 +20,8 @@ from discovery.model import Address
 from identity.generation import Generation
 from policy.model import Protocol
 from proxy.net.capture import FixedCapture
-from proxy.net.stream import MAX_BACKLOG_BYTES, READ_BYTES
+from proxy.net.socket_call import READ_BYTES
+from proxy.net.stream import MAX_BACKLOG_BYTES
 from proxy.wire.transport_header import TransportHeader, encode_header
 from tests.authority import Mesh
 from tests.session.apps import echo, exchange, serve

@@ -11,7 +11,8 @@ import pytest
 
 from identity.generation import Generation
 from policy.model import Protocol
-from proxy.net.stream import READ_BYTES, Stream
+from proxy.net.socket_call import READ_BYTES
+from proxy.net.stream import Stream
 from proxy.wire import http2_stream
 from proxy.wire.http2_limit import HTTP2_LIMITS
 from tests.session.http_wire import evil2, http2, run_side, until

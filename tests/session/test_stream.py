@@ -13,6 +13,7 @@ import pytest
 
 from proxy.net.poller import Poller
 from proxy.net.stream import Stream
+from proxy.wire.buffer import Buffer
 
 
 class Witness:
@@ -24,7 +25,7 @@ class Witness:
         self.error: Exception | None = None
         self.closed = asyncio.Event()
 
-    def on_data(self, data: memoryview) -> None:
+    def on_data(self, data: Buffer) -> None:
         """Keep it."""
         self.data += data
 

@@ -9,6 +9,8 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from proxy.wire.buffer import Buffer
+
 
 class Witness:
     """A sink that remembers."""
@@ -19,7 +21,7 @@ class Witness:
         self.drains = 0
         self.closings: list[Exception | None] = []
 
-    def on_data(self, data: memoryview) -> None:
+    def on_data(self, data: Buffer) -> None:
         """Keep a copy."""
         self.data += data
 

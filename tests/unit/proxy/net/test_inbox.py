@@ -7,7 +7,8 @@ import pytest
 from core.errors import ClosedEarlyError
 from proxy.net.inbox import INBOX_BYTES, Inbox
 from proxy.net.poller import Poller
-from proxy.net.stream import READ_BYTES, Stream
+from proxy.net.socket_call import READ_BYTES
+from proxy.net.stream import Stream
 from tests.support.streams import connected, read_exactly, reset, until
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.net.inbox import Inbox
 from proxy.net.poller import Poller
-from proxy.net.stream import READ_BYTES
+from proxy.net.socket_call import READ_BYTES
 from tests.support.relays import joined
 from tests.support.streams import ending_of, read_exactly, reset, until
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from proxy.net.poller import Poller
-from proxy.net.stream import READ_BYTES, Stream
+from proxy.net.socket_call import READ_BYTES
+from proxy.net.stream import Stream
+from proxy.wire.buffer import Buffer
 from tests.support.streams import (
     Witness,
     connected,
@@ -178,7 +180,7 @@ class Held(Witness):
 
     stream: Stream
 
-    def on_data(self, data: memoryview) -> None:
+    def on_data(self, data: Buffer) -> None:
         """Keep it, and stop."""
         super().on_data(data)
         if len(self.data) <= READ_BYTES:
@@ -225,7 +227,7 @@ class Clumsy(Witness):
             self.calls += 1
             raise LookupError(where)
 
-    def on_data(self, data: memoryview) -> None:
+    def on_data(self, data: Buffer) -> None:
         super().on_data(data)
         self._break("data")
 
@@ -290,7 +292,7 @@ async def test_a_sink_may_use_its_stream_while_it_is_told(poller: Poller, verb: 
     with connected() as (near, peer):
 
         class Busy(Witness):
-            def on_data(self, data: memoryview) -> None:
+            def on_data(self, data: Buffer) -> None:
                 super().on_data(data)
                 if verb == "write":
                     stream.write(data)
@@ -319,7 +321,7 @@ async def test_one_read_takes_no_more_than_its_bound(poller: Poller) -> None:
     sizes: list[int] = []
 
     class Sizes(Witness):
-        def on_data(self, data: memoryview) -> None:
+        def on_data(self, data: Buffer) -> None:
             sizes.append(len(data))
 
     with connected() as (near, peer):

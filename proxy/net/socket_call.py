@@ -1,0 +1,44 @@
+"""The two calls that every message costs: receive from a socket and send to it, by descriptor.
+
+Neither waits, since the socket's own mode is not to. What was received is the caller's own octets
+where there are few; many are lent, in room that the next call uses again.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from proxy.wire.buffer import Buffer
+
+READ_BYTES: Final = 65_536
+"""What one read takes at most. OpenSSL's memory BIOs keep the room that they once needed, so
+this also bounds what a connection holds after bulk traffic."""
+OWNED_BYTES: Final = 4_096
+"""So many are copied: less work than lending them, and most who get them keep them."""
+
+_ROOM: Final = memoryview(bytearray(READ_BYTES))
+_ROOMS: Final = (_ROOM,)
+
+
+def receive(fd: int) -> Buffer | None:
+    """Return what has come; nothing at the peer's end, None when there is nothing yet.
+
+    More than OWNED_BYTES are a view that holds until the next call. Raises OSError.
+    """
+    try:
+        size = os.readv(fd, _ROOMS)
+    except (BlockingIOError, InterruptedError):
+        return None
+    return _ROOM[:size] if size > OWNED_BYTES else bytes(_ROOM[:size])
+
+
+def send(fd: int, data: Buffer) -> int:
+    """Return how many octets of ``data`` the socket has taken, none while it is full.
+
+    Raises OSError.
+    """
+    try:
+        return os.write(fd, data)
+    except (BlockingIOError, InterruptedError):
+        return 0
