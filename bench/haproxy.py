@@ -8,6 +8,7 @@ from typing import Final, final
 
 from bench.candidate import Carried, Command, Greeting, Hop, Side
 from discovery.model import Address
+from identity.openssl import SUITES
 
 MAX_CONNECTIONS: Final = 4096
 """Well above the 1,000 idle ones; haproxy sizes its tables by it."""
@@ -76,7 +77,9 @@ global
   nbthread 1
   maxconn {MAX_CONNECTIONS}
   ssl-default-bind-options ssl-min-ver TLSv1.3{"" if hop.resumes else " no-tls-tickets"}
+  ssl-default-bind-ciphersuites {SUITES}
   ssl-default-server-options ssl-min-ver TLSv1.3
+  ssl-default-server-ciphersuites {SUITES}
 {"" if hop.resumes else "  tune.ssl.cachesize 0"}
 defaults
   mode {"tcp" if hop.is_bytes else "http"}

@@ -13,6 +13,7 @@ from typing import Final, final
 
 from bench.candidate import Carried, Command, Greeting, Hop, Side
 from discovery.model import Address
+from identity.openssl import SUITES
 
 MAX_CONNECTIONS: Final = 4096
 """A relayed connection takes two; nginx sizes its tables by it."""
@@ -76,6 +77,7 @@ def nginx_configuration(hop: Hop, directory: Path, module: Path | None) -> str:
         listen = f"listen {hop.listen} ssl;"
         tls = f"""\
     ssl_protocols TLSv1.3;
+    ssl_conf_command Ciphersuites {SUITES};
     ssl_certificate {hop.credentials.server.chain};
     ssl_certificate_key {hop.credentials.server.key};
     ssl_client_certificate {root};
@@ -87,6 +89,7 @@ def nginx_configuration(hop: Hop, directory: Path, module: Path | None) -> str:
         tls = f"""\
 {"    proxy_ssl on;" if hop.carried is Carried.OPAQUE else ""}
     proxy_ssl_protocols TLSv1.3;
+    proxy_ssl_conf_command Ciphersuites {SUITES};
     proxy_ssl_certificate {hop.credentials.client.chain};
     proxy_ssl_certificate_key {hop.credentials.client.key};
     proxy_ssl_trusted_certificate {root};

@@ -8,6 +8,7 @@ from typing import Final, final
 
 from bench.candidate import Carried, Command, Greeting, Hop, Side
 from discovery.model import Address
+from identity.openssl import SUITES
 
 
 @final
@@ -56,6 +57,7 @@ key = {leaf.key}
 CAfile = {hop.credentials.root}
 verifyChain = yes
 sslVersionMin = TLSv1.3
+ciphersuites = {SUITES}
 sessionResume = {"yes" if hop.resumes else "no"}
 {"" if hop.resumes else "options = NO_TICKET"}
 socket = a:SO_REUSEADDR=1

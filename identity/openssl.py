@@ -33,6 +33,8 @@ NumTickets = %d
 """
 """The binding lacks SSL_CTX_set_num_tickets; the library's configuration has it (SSL_CONF_cmd)."""
 _TLS_1_3: Final = 0x0304
+SUITES: Final = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+"""In linkerd2-proxy's order. Its first is the cheapest, too, in time and in memory."""
 _SESSION_CONTEXT: Final = b"pillion"
 _ALPN: Final = bytes((len(ALPN_DIRECT),)) + ALPN_DIRECT.encode()
 HYBRID: Final = "*X25519MLKEM768:*X25519:P-256:P-384"
@@ -40,19 +42,30 @@ HYBRID: Final = "*X25519MLKEM768:*X25519:P-256:P-384"
 PLAIN: Final = ("X25519:X25519MLKEM768:P-256:P-384", "X25519:P-256:P-384")
 """The same without a preference for the hybrid; the second where the library has none (< 3.5)."""
 
+_NO_ALGORITHM: Final = "30050603550403"
+"""No algorithm's name but one that the library knows: it takes no room."""
+_NO_TIME: Final = "170d3730303130313030303030305a"
+BLANK: Final = bytes.fromhex(
+    # serial number, algorithm, issuer, validity, subject, public key
+    f"3046303a020100{_NO_ALGORITHM}3000301e{_NO_TIME}{_NO_TIME}3000300a{_NO_ALGORITHM}030100"
+    f"{_NO_ALGORITHM}030100"
+)
+"""A certificate as small as one can be (RFC 5280, 4.1): of nobody, by nobody, without a key."""
+
 _NEEDED: Final = (
     *("BIO_free", "BIO_get_mem_data", "BIO_new", "BIO_new_mem_buf", "BIO_read", "BIO_s_mem"),
     *("BIO_set_mem_eof_return", "BIO_write", "ERR_clear_error", "ERR_get_error"),
     *("ERR_reason_error_string", "PEM_read_bio_PrivateKey", "EVP_PKEY_free", "SSL_CTX_free"),
     *("SSL_CTX_add_extra_chain_cert", "SSL_CTX_check_private_key", "SSL_CTX_get0_param"),
     *("SSL_CTX_get_cert_store", "SSL_CTX_new", "SSL_CTX_set1_curves_list"),
-    *("SSL_CTX_set_alpn_protos", "SSL_CTX_set_alpn_select_cb", "SSL_CTX_set_max_proto_version"),
-    *("SSL_CTX_set_min_proto_version", "SSL_CTX_set_mode", "SSL_CTX_set_options"),
+    *("SSL_CTX_set_alpn_protos", "SSL_CTX_set_alpn_select_cb", "SSL_CTX_set_ciphersuites"),
+    *("SSL_CTX_set_max_proto_version", "SSL_CTX_set_min_proto_version"),
+    *("SSL_CTX_set_mode", "SSL_CTX_set_options"),
     *("SSL_CTX_set_session_cache_mode", "SSL_CTX_set_session_id_context", "SSL_CTX_set_verify"),
     *("SSL_CTX_use_PrivateKey", "SSL_CTX_use_certificate", "SSL_SESSION_free"),
     *("SSL_do_handshake", "SSL_free", "SSL_get0_alpn_selected", "SSL_get0_verified_chain"),
-    *("SSL_get1_session", "SSL_get_error", "SSL_get_peer_certificate", "SSL_get_verify_result"),
-    *("SSL_get_version", "SSL_new", "SSL_read", "SSL_session_reused"),
+    *("SSL_get1_session", "SSL_get_error", "SSL_get_peer_cert_chain", "SSL_get_peer_certificate"),
+    *("SSL_get_verify_result", "SSL_get_version", "SSL_new", "SSL_read", "SSL_session_reused"),
     *("SSL_set_accept_state", "SSL_set_bio", "SSL_set_connect_state", "SSL_set_session"),
     *("SSL_set_shutdown", "SSL_set_tlsext_host_name", "SSL_shutdown", "SSL_want_read", "SSL_write"),
     *("TLS_client_method", "TLS_server_method", "X509_STORE_add_cert"),
@@ -186,10 +199,11 @@ def _server_context(
     lib = openssl.lib
     context = _context(openssl, lib.TLS_server_method(), credential, union, groups)
     _must(openssl, lib.SSL_CTX_set_session_id_context(context, _SESSION_CONTEXT, 7))
+    # What a session needs is in its ticket. None is kept here: the certificates of a connection
+    # are its own, and let go.
+    lib.SSL_CTX_set_session_cache_mode(context, lib.SSL_SESS_CACHE_OFF)
     if not resume:
-        # Sessions are then kept by us, and we keep none.
         lib.SSL_CTX_set_options(context, lib.SSL_OP_NO_TICKET)
-        lib.SSL_CTX_set_session_cache_mode(context, lib.SSL_SESS_CACHE_OFF)
     if direct:
         lib.SSL_CTX_set_alpn_select_cb(context, openssl.select, openssl.ffi.NULL)
     return context
@@ -220,6 +234,7 @@ def _context(
     context = ffi.gc(lib.SSL_CTX_new(method), lib.SSL_CTX_free)
     _must(openssl, lib.SSL_CTX_set_min_proto_version(context, _TLS_1_3))
     _must(openssl, lib.SSL_CTX_set_max_proto_version(context, _TLS_1_3))
+    _must(openssl, lib.SSL_CTX_set_ciphersuites(context, SUITES.encode()))
     # No preference of the server's: the hybrid is used with every client that would have it.
     _must(openssl, lib.SSL_CTX_set1_curves_list(context, groups.encode()))
     lib.SSL_CTX_set_mode(

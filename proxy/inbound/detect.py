@@ -47,6 +47,7 @@ async def detect_client(
             try:
                 await stream.start_tls(engine, inbox.take())
                 peer = authenticate(generation, engine, runtime.clock.now().timestamp())
+                engine.forget_peer(keeps_session=False)
             except MeshError as error:
                 handshakes.failed(error.code)
                 raise

@@ -137,6 +137,7 @@ async def _secure(
             engine.keeper = keeper
         peer = authenticate(generation, engine, runtime.clock.now().timestamp())
         expect(peer, expected, endpoint.path.trust_domain)
+        engine.forget_peer(keeps_session=runtime.resume)
     except MeshError as error:
         handshakes.failed(error.code)
         if isinstance(error, HandshakeError):

@@ -124,6 +124,13 @@ class TlsEngine(ABC):
         """The last certificate of the verified chain; None when the session was resumed."""
 
     @abstractmethod
+    def forget_peer(self, *, keeps_session: bool) -> None:
+        """Let go of the peer's certificates where they are a burden, once the peer is known.
+
+        ``keeps_session``: a client's session may be kept, and with it the leaf.
+        """
+
+    @abstractmethod
     def ticketed_session(self) -> object | None:
         """Return the session, for the same library; None before the server's ticket has come."""
 
@@ -254,6 +261,9 @@ class StandardEngine(TlsEngine):
     def resumed(self) -> bool:
         """Whether an earlier session was taken up."""
         return bool(self._object.session_reused)
+
+    def forget_peer(self, *, keeps_session: bool) -> None:
+        """Do nothing: this library has no way."""
 
     def ticketed_session(self) -> object | None:
         """Return the session; None before the server's ticket has come."""

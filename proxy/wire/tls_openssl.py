@@ -19,7 +19,7 @@ from typing import Any, Final, final
 
 from core.errors import HandshakeError, TruncatedError
 from identity.der import end_of, fields_of, names_of
-from identity.openssl import Openssl, reason_of
+from identity.openssl import BLANK, Openssl, reason_of
 from proxy.wire.buffer import Buffer
 from proxy.wire.tls import SessionKeeper, TlsEngine
 
@@ -48,6 +48,8 @@ class Calls:
     """The library's functions that connections call, looked up once."""
 
     __slots__ = (
+        "blank",
+        "certificate",
         "clear",
         "free",
         "from_buffer",
@@ -84,6 +86,8 @@ class Calls:
         self.shut: Any = lib.SSL_set_shutdown
         self.wants_more: Any = lib.SSL_want_read
         self.free: Any = lib.SSL_free
+        self.blank: Any = openssl.ffi.from_buffer(BLANK)
+        self.certificate: Any = openssl.ffi.new("X509 **")
 
     def release(self, connection: Any) -> None:  # noqa: ANN401  a pointer
         """Free a connection; its session stays good, however the connection ended."""
@@ -299,10 +303,13 @@ class OpensslEngine(TlsEngine):
 
     @property
     def peer_der(self) -> bytes | None:
-        """The peer's leaf, None when it showed none."""
+        """The peer's leaf, None when it showed none or was forgotten."""
         lib, ffi = self._calls.lib, self._calls.openssl.ffi
         leaf = lib.SSL_get_peer_certificate(self._ssl)
-        return None if leaf == ffi.NULL else self._der(ffi.gc(leaf, lib.X509_free))
+        if leaf == ffi.NULL:
+            return None
+        encoded = self._der(ffi.gc(leaf, lib.X509_free))
+        return None if encoded == BLANK else encoded
 
     @property
     def peer_names(self) -> tuple[tuple[str, str], ...]:
@@ -330,6 +337,28 @@ class OpensslEngine(TlsEngine):
         chain = self._verified_chain()
         return chain[-1] if chain else None
 
+    def forget_peer(self, *, keeps_session: bool) -> None:
+        """Put a blank in the place of each certificate that the peer has sent.
+
+        OpenSSL keeps them as long as the connection, some 4 KiB each, and looks at none of them
+        after the handshake. A decoder that is given an object fills that again (d2i_X509), and
+        what was in it is freed; whoever refers to it goes on doing so. Only certificates that
+        were parsed for this connection are touched: never the verified chain's, some of which
+        are the anchors themselves, and none that a session shares that a client may offer again.
+        """
+        lib, none = self._calls.lib, self._none
+        if self.is_client and self.resumed:
+            return
+        # Of a client's peer it holds the leaf, too.
+        chain = lib.SSL_get_peer_cert_chain(self._ssl)
+        count: int = 0 if chain == none else lib.sk_X509_num(chain)
+        for place in range(1 if self.is_client and keeps_session else 0, count):
+            self._blank(lib.sk_X509_value(chain, place))
+        if not self.is_client:
+            leaf = lib.SSL_get_peer_certificate(self._ssl)
+            if leaf != none:
+                self._blank(self._calls.openssl.ffi.gc(leaf, lib.X509_free))
+
     def ticketed_session(self) -> object | None:
         """Return the session; None before the server's ticket has come."""
         lib, ffi = self._calls.lib, self._calls.openssl.ffi
@@ -353,6 +382,16 @@ class OpensslEngine(TlsEngine):
         self._incoming = calls.new_memory(calls.memory)
         self._outgoing = calls.new_memory(calls.memory)
         calls.lib.SSL_set_bio(self._ssl, self._incoming, self._outgoing)
+
+    def _blank(self, certificate: Any) -> None:  # noqa: ANN401  a pointer
+        calls = self._calls
+        lib = calls.lib
+        source = lib.BIO_new_mem_buf(calls.blank, len(BLANK))
+        calls.certificate[0] = certificate
+        found = lib.d2i_X509_bio(source, calls.certificate)
+        lib.BIO_free(source)
+        if found != certificate:
+            raise MemoryError("OpenSSL has no room for a certificate")
 
     def _verified_chain(self) -> list[bytes]:
         """Return the certificates from the leaf to the root; none when the session was resumed."""

@@ -12,6 +12,7 @@ from bench.haproxy import haproxy_configuration
 from bench.nginx import nginx_configuration, stream_module
 from bench.stunnel import stunnel_configuration
 from discovery.model import Address
+from identity.openssl import SUITES
 
 ENTRY, INNER, BACKEND = (
     Address("127.9.9.1", 4140),
@@ -59,6 +60,8 @@ def test_haproxy_verifies_both_sides_and_the_servers_name(
     ) in outbound
     for text in (inbound, outbound):
         assert "nbthread 1" in text
+        assert f"ssl-default-bind-ciphersuites {SUITES}" in text
+        assert f"ssl-default-server-ciphersuites {SUITES}" in text
         assert ("tune.ssl.cachesize 0" in text) is not resumes
         assert any("ssl-min-ver TLSv1.3 no-tls-tickets" in line for line in text) is not resumes
 
@@ -81,6 +84,7 @@ def test_nginx_verifies_both_sides_and_the_servers_name(
     } <= set(outbound)
     for text, forward in ((inbound, BACKEND), (outbound, INNER)):
         assert "worker_processes 1;" in text
+        assert f"ssl_conf_command Ciphersuites {SUITES};" in "".join(text)
         assert f"proxy_pass {forward};" in text
 
 
@@ -97,6 +101,7 @@ def test_stunnel_verifies_both_sides_and_the_servers_name(
     for text, listen, forward in ((inbound, INNER, BACKEND), (outbound, ENTRY, INNER)):
         assert {f"accept = {listen}", f"connect = {forward}", "verifyChain = yes"} <= set(text)
         assert {"sslVersionMin = TLSv1.3", f"sessionResume = {switch}"} <= set(text)
+        assert f"ciphersuites = {SUITES}" in text
         assert ("options = NO_TICKET" in text) is not resumes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import subprocess
@@ -49,6 +50,20 @@ class Kept:
     def keep(self, session: object) -> None:
         """Keep it."""
         self.session = session
+
+
+class Mallinfo(ctypes.Structure):
+    """What malloc tells of itself (mallinfo2(3))."""
+
+    _fields_ = tuple((f"field_{place}", ctypes.c_size_t) for place in range(10))
+
+
+def allocated() -> int:
+    """Return the bytes that malloc has given out, in small pieces and in mapped ones."""
+    ask = ctypes.CDLL(None).mallinfo2
+    ask.restype = Mallinfo
+    found = ask()
+    return int(found.field_4) + int(found.field_7)
 
 
 class Ends:
@@ -266,6 +281,78 @@ def test_a_session_is_taken_up_again_and_again(
         ends.client.offer_session()
         session = session or ends.kept.session
         assert session is not None
+
+
+@pytest.mark.parametrize(("near", "far"), _PAIRS)
+@pytest.mark.parametrize("keeps_session", [False, True])
+def test_a_connection_goes_on_without_its_peers_certificates(
+    web: Generation, api: Generation, near: str, far: str, *, keeps_session: bool
+) -> None:
+    """So do later ones that take its session up, and the anchors stay what they were."""
+    client, server = (choose_library(name, resume=True, hybrid=False) for name in (near, far))
+    session = None
+    for count in range(3):
+        ends = Ends(client, server, web, api, session if keeps_session else None)
+        ends.shake()
+        assert ends.client.resumed == (keeps_session and bool(count))
+        assert ends.client.peer_der == api.credential.chain[0]
+        assert ends.server.peer_der == web.credential.chain[0]
+        for _ in range(2):
+            ends.client.forget_peer(keeps_session=keeps_session)
+            ends.server.forget_peer(keeps_session=keeps_session)
+        root = ends.client.verified_root
+        assert root is None if ends.client.resumed else root in api.anchors.roots["cluster.local"]
+        assert ends.say(b"x" * 70_000) == b"x" * 70_000
+        assert ends.client.read(_ROOM) == -1
+        ends.client.offer_session()
+        session = session or ends.kept.session
+        assert session is not None
+
+
+def test_cipher_suites_are_those_of_linkerds_proxies(
+    libraries: dict[str, TlsLibrary], web: Generation, api: Generation
+) -> None:
+    """In their order: AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305 (RFC 8446, B.4)."""
+    ends = Ends(libraries[CRYPTOGRAPHY], libraries[CRYPTOGRAPHY], web, api)
+    ends.client.handshake()
+    assert bytes.fromhex("0006 1301 1302 1303 0100") in ends.client.take()
+
+
+def test_who_is_forgotten_has_shown_nothing(
+    libraries: dict[str, TlsLibrary], web: Generation, api: Generation
+) -> None:
+    """Should anybody ask again; a leaf stays where a session is kept that is to prove it."""
+    library = libraries[CRYPTOGRAPHY]
+    for keeps_session in (False, True):
+        ends = Ends(library, library, web, api)
+        ends.shake()
+        ends.client.forget_peer(keeps_session=keeps_session)
+        ends.server.forget_peer(keeps_session=keeps_session)
+        assert ends.server.peer_der is None
+        assert ends.server.peer_names == ()
+        assert ends.client.peer_der == (api.credential.chain[0] if keeps_session else None)
+
+
+def test_forgotten_peers_take_no_room(
+    libraries: dict[str, TlsLibrary], web: Generation, api: Generation
+) -> None:
+    """Three KiB less for each of the two certificates, at either end."""
+    held: list[Ends] = []
+    sizes: list[int] = []
+    for forgets in (False, True):
+        for warm in (True, False):
+            before = allocated()
+            for _ in range(20):
+                ends = Ends(libraries[CRYPTOGRAPHY], libraries[CRYPTOGRAPHY], web, api)
+                ends.shake()
+                if forgets:
+                    ends.client.forget_peer(keeps_session=False)
+                    ends.server.forget_peer(keeps_session=False)
+                held.append(ends)
+            if not warm:
+                sizes.append(allocated() - before)
+    whole, forgotten = sizes
+    assert whole - forgotten > 20 * 2 * 2 * 3 * 1024
 
 
 @pytest.mark.parametrize("name", _LIBRARIES)
