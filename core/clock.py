@@ -10,6 +10,8 @@ from typing import Protocol, final
 class Clock(Protocol):
     """Where the edges get the time."""
 
+    __slots__ = ()
+
     def now(self) -> datetime:
         """Return the wall time, in UTC."""
         ...
@@ -20,7 +22,7 @@ class Clock(Protocol):
 
 
 @final
-class SystemClock:
+class SystemClock(Clock):
     """The machine's own clock."""
 
     def now(self) -> datetime:

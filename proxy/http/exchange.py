@@ -171,6 +171,7 @@ class Exchange:
         "is_reset",
         "is_timed",
         "keeps_body",
+        "over_at",
         "received",
         "request_ended",
         "reset_code",
@@ -191,6 +192,8 @@ class Exchange:
         self.is_grpc: Final = head.version == HTTP_2 and is_grpc_type(
             value_of(head.fields, b"content-type")
         )
+        self.over_at = -1.0
+        """When it was over; below zero: it is not."""
         self.grpc_status: int | None = None
         self.informs = True
         """The client is told in words why we answer in the server's place."""
@@ -220,7 +223,7 @@ class Exchange:
         """Octets of the response's content."""
         self._near: Near | None = near
         self._far: Far | None = None
-        self._kept: list[bytes] = []
+        self._kept: list[bytes] | None = None
         """Content from its beginning: what is not sent yet, and more where it may be wanted."""
         self._is_cut = False
         """The content's beginning is no longer at hand."""
@@ -251,6 +254,8 @@ class Exchange:
             if far is not None:
                 self._forget()
         if far is None or self.keeps_body:
+            if self._kept is None:
+                self._kept = []
             self._kept.append(data)
         else:
             self._is_cut = True
@@ -264,7 +269,7 @@ class Exchange:
 
     def _forget(self) -> None:
         """Keep no content: it cannot be sent again."""
-        self._kept = []
+        self._kept = None
         self._is_cut = True
 
     def on_request_end(self, trailers: Fields) -> None:
@@ -310,7 +315,7 @@ class Exchange:
         self.has_gone = True
         if self.is_whole:
             return
-        kept = self._kept
+        kept = self._kept or ()
         if kept and not self.keeps_body:
             self._forget()
         has_room = True
@@ -374,9 +379,11 @@ class Exchange:
         near = self._near
         if near is None:
             return
+        now = monotonic()
         if not self.sent:
-            self.first_at = monotonic()
+            self.first_at = now
         self.sent += len(data)
+        self.over_at = now
         near.send_last(data)
         self._finish(None)
 
@@ -452,11 +459,13 @@ class Exchange:
 
     def _finish(self, error: MeshError | None) -> None:
         self.is_over = True
+        if self.over_at < 0:
+            self.over_at = monotonic()
         far, self._far = self._far, None
         if far is not None and (error is not None or not self.request_ended):
             far.cancel()
         self._near = None
-        self._kept = []
+        self._kept = None
         for copy in self.copies:
             copy.near_is_gone()
         self.copies = ()

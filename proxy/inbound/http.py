@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import random
-from time import monotonic
 from typing import Final, final
 
 from core.errors import MeshError, RefusedError, UnreachableError
@@ -25,7 +24,7 @@ from proxy.net.stream import Stream
 from proxy.runtime import Runtime
 from proxy.telemetry.http import InboundClient, InboundCounts
 from proxy.telemetry.transport import Cache, SideSlots
-from proxy.wire.http_field import Field
+from proxy.wire.http_field import Field, Fields
 from proxy.wire.http_message import HTTP_2, Form, RequestHead, ResponseHead
 from proxy.wire.native import without_fields
 from proxy.wire.orig_proto import has_ridden
@@ -35,6 +34,7 @@ CLIENT_ID: Final = b"l5d-client-id"
 _FROM_SIDECARS: Final = frozenset((MARK, PROXY_ERROR, PROXY_CONNECTION))
 """What one sidecar tells another; from an application it means nothing."""
 _CLIENT_ID_ONLY: Final = frozenset((CLIENT_ID,))
+_AUTHORITY_FORM: Final = Form.AUTHORITY
 REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 """Methods that ask for nothing to be done (RFC 9110 §9.2.1)."""
 
@@ -50,6 +50,8 @@ class AppPools:
         self._pools: dict[tuple[str, int, bool], Pool] = {}
         self._targets: dict[Pool, Address] = {}
         self._tallies = Tallies()
+        self.dropped = 0
+        """Pools let go so far: what somebody has kept of ``of`` counts while there are no more."""
         runtime.ticker.add(self)
         runtime.on_end.append(self._tallies.abort)
 
@@ -99,6 +101,7 @@ class AppPools:
             if pool.is_idle:
                 del self._pools[key]
                 del self._targets[pool]
+                self.dropped += 1
         self._tallies.on_tick()
 
 
@@ -144,7 +147,7 @@ class InboundCase(Case):
     def on_done(self, exchange: Exchange, error: MeshError | None) -> None:
         """Count it."""
         code = "" if error is None else error.code
-        now = monotonic()
+        now = exchange.over_at
         first = exchange.first_at if exchange.first_at >= 0 else now
         self._counts.response(
             (exchange.status, exchange.grpc_status, code),
@@ -169,10 +172,15 @@ class InboundRequests(Service):
         "_counts",
         "_cut",
         "_forget",
+        "_given",
+        "_http1",
+        "_http1_dropped",
         "_identity",
         "_journal",
         "_limit",
         "_log",
+        "_plain",
+        "_plain_counts",
         "_policy",
         "_pools",
         "_read_for",
@@ -202,10 +210,18 @@ class InboundRequests(Service):
         self._identity: Field | None = None
         if client.identity is not None:
             self._identity = (CLIENT_ID, client.identity.name.encode("ascii"))
+        self._given: Fields = () if self._identity is None else (self._identity,)
         self._read_for: ServerPolicy | None = None
         self._reads_headers = False
         self._any: Verdict | None = None
         """What the policy says of all requests of this client alike; None: that depends."""
+        self._plain: Permit | None = None
+        """The same, where it lets them in as they are, and there is nothing more to it."""
+        self._plain_counts: InboundCounts | None = None
+        """Where requests without gRPC are counted that it lets in."""
+        self._http1: Pool | None = None
+        """Where requests go on in HTTP/1, while so many pools have been dropped."""
+        self._http1_dropped = 0
         self._asked: RequestHead | None = None
         """The request that asked to leave HTTP, last."""
         self._cut: Callable[[MeshError], None] | None = None
@@ -218,6 +234,14 @@ class InboundRequests(Service):
         policy = self._policy.current
         if policy is not self._read_for:
             self._read(policy)
+        plain = self._plain
+        if plain is not None and self._journal is None and not exchange.is_grpc:
+            counts = self._plain_counts
+            if counts is None:
+                counts = self._plain_counts = self._counts.permitted(plain, is_grpc=False)
+            counts.request()
+            self._carry(exchange, head, self._pool_for(head), counts, None)
+            return
         verdict = self._any
         if verdict is None:
             verdict = decide_request(policy, self._client, self._as_matched(head))
@@ -241,27 +265,55 @@ class InboundRequests(Service):
             self._log_allowed(head, verdict)
         counts = self._counts.permitted(verdict, is_grpc=exchange.is_grpc)
         counts.request()
-        is_http2 = head.version == HTTP_2 and not has_ridden(head)
-        pool = self._pools.of(self._target, is_http2=is_http2)
-        exchange.case = InboundCase(self, pool, counts, record)
+        pool = self._pool_for(head)
         if not isinstance(going, RequestHead):
+            exchange.case = InboundCase(self, pool, counts, record)
             _settle(exchange, going)
             return
-        if head.upgrade or head.form is Form.AUTHORITY:
+        self._carry(exchange, going, pool, counts, record)
+
+    def _carry(
+        self,
+        exchange: Exchange,
+        going: RequestHead,
+        pool: Pool,
+        counts: InboundCounts,
+        record: Record | None,
+    ) -> None:
+        """Send a request on that was let in, told who asks."""
+        exchange.case = InboundCase(self, pool, counts, record)
+        head = exchange.head
+        if head.upgrade or head.form is _AUTHORITY_FORM:
             self._asked = head
         fields = without_fields(going.fields, _CLIENT_ID_ONLY)
-        if self._identity is not None:
-            fields = (*fields, self._identity)
+        if self._given:
+            fields += self._given
         exchange.head = going if fields is going.fields else going.with_fields(fields)
         if record is not None:
             record.carried()
         pool.carry(exchange)
 
+    def _pool_for(self, head: RequestHead) -> Pool:
+        """Return the connections that carry a request like this one."""
+        if head.version == HTTP_2 and not has_ridden(head):
+            return self._pools.of(self._target, is_http2=True)
+        pool = self._http1
+        if pool is None or self._http1_dropped != self._pools.dropped:
+            self._http1 = pool = self._pools.of(self._target, is_http2=False)
+            self._http1_dropped = self._pools.dropped
+        return pool
+
     def _read(self, policy: ServerPolicy) -> None:
         """Find out once what need not be found out for each request."""
         self._read_for = policy
         self._reads_headers = reads_headers(policy)
-        self._any = decide_any(policy, self._client)
+        verdict = decide_any(policy, self._client)
+        self._any = verdict
+        self._plain = None
+        self._plain_counts = None
+        if isinstance(verdict, Permit) and policy.rate_limit is None:
+            is_bare = not verdict.filters and not verdict.audits and not verdict.is_audit
+            self._plain = verdict if is_bare else None
 
     def _as_matched(self, head: RequestHead) -> Request:
         """Return what the routes look at; fields only where one of them does."""

@@ -116,13 +116,11 @@ class OutboundCase(Case):
             retry,
             rule.budget,
             now,
-            is_safe_on=rule.policy.safe_retries,
+            is_safe_on=rule.is_safe_on,
         )
         self._deadlines: Deadlines | None = None
         self._alarm: Alarm | None = None
-        is_bounded = (
-            rule.is_timed if timeouts is rule.taken.rule.timeouts else timeouts != NO_TIMEOUTS
-        )
+        is_bounded = rule.is_timed if timeouts is rule.timeouts else timeouts != NO_TIMEOUTS
         if is_bounded or (retry is not None and retry.timeout_s):
             self._deadlines = Deadlines(timeouts, retry.timeout_s if retry else None, now)
             exchange.is_timed = True
@@ -145,9 +143,9 @@ class OutboundCase(Case):
         destination = self._leg.destination
         self._ended = None
         self._hint_s = 0.0
-        now = self._now()
         deadlines = self._deadlines
         if deadlines is not None:
+            now = self._now()
             deadlines.attempt(now, is_last=self._retrying.is_last)
             if self._exchange.request_ended:
                 deadlines.sent(now)
@@ -177,18 +175,19 @@ class OutboundCase(Case):
         self._pick = pick
         exchange = self._exchange
         try:
-            way = self._leg.way(pick, self._runtime.own_ips)
-            self._check_identity(way)
+            way = self._leg.way(pick)
+            if self._required is not None:
+                self._check_identity(way)
         except MeshError:
-            self._finish_pick(Outcome.ABANDONED)
+            self._finish_pick(self._now(), Outcome.ABANDONED)
             raise
         self._way = way
         way.used_at = exchange.began
         way.counts.request()
         self._leg.counts.request()
-        authority = way.endpoint.authority_override
-        exchange.head = addressed(self._head, authority) if authority else self._head
-        way.pool(exchange.head).carry(exchange)
+        head = addressed(self._head, way.authority) if way.authority else self._head
+        exchange.head = head
+        way.pool(head).carry(exchange)
 
     def _check_identity(self, way: Way) -> None:
         """Raise HandshakeError if the endpoint is not whom the application asks for."""
@@ -327,6 +326,8 @@ class OutboundCase(Case):
             self._end_attempt(exchange, self._ended or Outcome.ABANDONED, error)
             exchange.fail(over)
             return True
+        if self._pick is not None:
+            self._tried = (*self._tried, self._pick.member)
         exchange.status = ended.status
         self._end_attempt(exchange, self._ended or Outcome.ABANDONED, error)
         exchange.status = 0
@@ -359,23 +360,21 @@ class OutboundCase(Case):
 
     def _end_attempt(self, exchange: Exchange, outcome: Outcome, error: MeshError | None) -> None:
         """Count an attempt, and let go of its endpoint."""
-        pick, way = self._pick, self._way
-        if pick is not None:
-            self._tried = (*self._tried, pick.member)
-        self._finish_pick(outcome)
+        way = self._way
+        now = exchange.over_at if exchange.over_at >= 0 else self._now()
+        self._finish_pick(now, outcome)
         self._way = None
         if way is None:
             return
-        now = self._now()
         end = (exchange.status, exchange.grpc_status, "" if error is None else error.code)
         first = exchange.first_at if exchange.first_at >= 0 else now
         way.counts.response(end, first - exchange.began)
         self._leg.counts.response(end, now - exchange.ended_at)
 
-    def _finish_pick(self, outcome: Outcome) -> None:
+    def _finish_pick(self, now: float, outcome: Outcome) -> None:
         pick, self._pick = self._pick, None
         if pick is not None:
-            pick.finish(self._now(), outcome, self._hint_s)
+            pick.finish(now, outcome, self._hint_s)
 
     # Time
 
@@ -445,7 +444,7 @@ class OutboundCase(Case):
                 outcome = Outcome.ABANDONED if is_client else Outcome.FAILURE
             self._end_attempt(exchange, outcome, error)
         end = (exchange.status, exchange.grpc_status, "" if error is None else error.code)
-        self._rule.counts.response(end, self._now() - exchange.began)
+        self._rule.counts.response(end, exchange.over_at - exchange.began)
         if self.attempts > 1 and not is_failure(*end):
             self._rule.retries.succeeded()
         if error is not None:

@@ -24,7 +24,16 @@ MAX_TTL_S: Final = 60.0
 class Budget:
     """The budget of one destination."""
 
-    __slots__ = ("_balances", "_reserve", "_share", "_slot", "_slot_s", "_sum")
+    __slots__ = (
+        "_balance",
+        "_balances",
+        "_reserve",
+        "_share",
+        "_slot",
+        "_slot_s",
+        "_sum",
+        "_until",
+    )
 
     def __init__(self, budget: RetryBudget) -> None:
         """Begin without any requests: only the reserve can be spent."""
@@ -34,6 +43,10 @@ class Budget:
         self._slot_s = ttl_s / SLOTS
         self._slot = 0
         self._balances: list[float] = [0.0] * SLOTS
+        self._balance = 0.0
+        """Of the slot of now, whose place among the balances is out of date."""
+        self._until = self._slot_s
+        """When the slot of now is over."""
         self._sum = 0.0
 
     def left(self, now: float) -> float:
@@ -44,7 +57,7 @@ class Budget:
     def deposit(self, now: float) -> None:
         """Count a request; retries are none."""
         self._turn(now)
-        self._balances[self._slot % SLOTS] += self._share
+        self._balance += self._share
         self._sum += self._share
 
     def withdraw(self, now: float) -> bool:
@@ -53,16 +66,21 @@ class Budget:
         # A share like 0.2 is no exact float: a hair less than one is one.
         if self._reserve + self._sum < 1.0 - 1e-9:
             return False
-        self._balances[self._slot % SLOTS] -= 1.0
+        self._balance -= 1.0
         self._sum -= 1.0
         return True
 
     def _turn(self, now: float) -> None:
+        if now < self._until:
+            return
         slot = int(now / self._slot_s)
         if slot <= self._slot:
             return
+        self._balances[self._slot % SLOTS] = self._balance
         for each in range(max(self._slot + 1, slot - SLOTS + 1), slot + 1):
             self._balances[each % SLOTS] = 0.0
+        self._balance = 0.0
         self._slot = slot
+        self._until = (slot + 1) * self._slot_s
         # Added up anew once a slot, so that errors of rounding do not add up.
         self._sum = sum(self._balances)

@@ -104,9 +104,9 @@ class Destination:
     """One destination's endpoints, and the queue before them."""
 
     __slots__ = (
-        *("_balancer", "_discover", "_failfast", "_is_serving", "_news", "_opened"),
-        *("_refused", "_runtime", "_slots", "_touched_at", "_unsubscribe", "_waiting", "_watch"),
-        *("concrete", "used_at"),
+        *("_asked", "_balancer", "_clock", "_discover", "_failfast", "_is_serving", "_news"),
+        *("_opened", "_refused", "_runtime", "_slots", "_touched_at", "_unsubscribe"),
+        *("_waited", "_waiting", "_watch", "concrete", "used_at"),
     )
 
     def __init__(
@@ -126,9 +126,12 @@ class Destination:
         self.used_at = runtime.clock.monotonic()
         """When it was last asked for an endpoint."""
         self._runtime = runtime
+        self._clock = runtime.clock
         self._discover = discover
         self._opened = opened
         self._slots = slots
+        self._asked = slots.asked
+        self._waited = slots.waited
         balancing = Balancing(
             load=concrete.load,
             accrual=concrete.accrual,
@@ -159,14 +162,14 @@ class Destination:
 
     def pick(self, tried: tuple[Member, ...] = ()) -> Pick | None:
         """Return a ticket for an endpoint, none of ``tried`` if possible; None: none is ready."""
-        now = self._runtime.clock.monotonic()
+        now = self._clock.monotonic()
         self.used_at = now
         if now - self._touched_at >= TOUCH_S or self._watch is None:
             self._follow(now)
-        self._slots.asked.value += 1
+        self._asked.step()
         pick = self._balancer.pick(now, tried)
         if pick is not None:
-            self._slots.waited.observe(0.0)
+            self._waited.observe(0.0)
         return pick
 
     def wait(self, waiter: Waiter, tried: tuple[Member, ...] = ()) -> None:

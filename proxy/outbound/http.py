@@ -17,8 +17,8 @@ from proxy.outbound.answered import AnsweredCase
 from proxy.outbound.attempt import Attempt, OutboundCase
 from proxy.outbound.mirror import Mirrored
 from proxy.outbound.override import HEADERS, overridden
-from proxy.outbound.route import policy_without
-from proxy.outbound.rule import OutboundRules
+from proxy.outbound.route import OutboundRoutes, Taken, policy_without
+from proxy.outbound.rule import OutboundRules, Rule
 from proxy.runtime import Runtime
 from proxy.telemetry.http import OutboundHttp
 from proxy.wire.http_message import RequestHead
@@ -33,8 +33,8 @@ class OutboundRequests(Service):
     """The requests of one of the workload's connections."""
 
     __slots__ = (
-        *("_destination", "_fallback", "_policy", "_profile", "_random", "_rules"),
-        *("_runtime", "_telemetry"),
+        *("_destination", "_fallback", "_policy", "_profile", "_random", "_routes", "_rule"),
+        *("_rule_is_grpc", "_rules", "_runtime", "_telemetry"),
     )
 
     def __init__(
@@ -55,6 +55,10 @@ class OutboundRequests(Service):
         self._telemetry = telemetry
         self._random = chance
         self._fallback: tuple[Profile | None, OutboundPolicy] | None = None
+        self._routes: OutboundRoutes | None = None
+        """Those of the last request, which are most often the next one's as well; so its rule."""
+        self._rule: Rule | None = None
+        self._rule_is_grpc = False
 
     def begin(self, exchange: Exchange) -> None:
         """Route a request and carry it to an endpoint, or answer why not."""
@@ -66,7 +70,10 @@ class OutboundRequests(Service):
     def _begin(self, exchange: Exchange) -> None:
         head = exchange.head
         policy = self._policy.current or self._without_policy()
-        taken = self._rules.routes(policy).find(head)
+        routes = self._routes
+        if routes is None or routes.policy is not policy:
+            self._routes = routes = self._rules.routes(policy)
+        taken = routes.find(head)
         if taken is None:
             code = "call-not-found" if exchange.is_grpc else "route-not-found"
             self._telemetry.failed(code)
@@ -75,7 +82,7 @@ class OutboundRequests(Service):
                 f"{head.path.decode('latin-1')[:200]}",
                 code=code,
             )
-        rule = self._rules.rule(taken, policy, is_grpc=exchange.is_grpc)
+        rule = self._rule_of(taken, policy, is_grpc=exchange.is_grpc)
         if rule.filters:
             exchange.case = AnsweredCase(rule, self)
             if self._filtered(exchange, rule.filters, taken.match):
@@ -88,9 +95,9 @@ class OutboundRequests(Service):
             if self._filtered(exchange, leg.backend.filters, taken.match):
                 return
             head = exchange.head
-        timeouts, retry = taken.rule.timeouts, taken.rule.retry
+        timeouts, retry = rule.timeouts, rule.retry
         fields = without_fields(head.fields, _FOR_US)
-        if taken.rule.allow_l5d_request_headers:
+        if rule.takes_headers:
             timeouts, retry = overridden(fields, timeouts, retry)
             fields = without_fields(fields, HEADERS)
         if fields is not head.fields or not head.authority:
@@ -105,6 +112,19 @@ class OutboundRequests(Service):
             self._copy(exchange, before, rule.mirrors)
         if leg.is_filtered:
             self._copy(exchange, exchange.head, rule.mirrors_of(leg))
+
+    def _rule_of(self, taken: Taken, policy: OutboundPolicy, *, is_grpc: bool) -> Rule:
+        """Return a rule with its backends."""
+        rule = self._rule
+        if (
+            rule is None
+            or rule.taken is not taken
+            or rule.policy is not policy
+            or self._rule_is_grpc is not is_grpc
+        ):
+            self._rule = rule = self._rules.rule(taken, policy, is_grpc=is_grpc)
+            self._rule_is_grpc = is_grpc
+        return rule
 
     def _copy(self, exchange: Exchange, head: RequestHead, mirrored: tuple[Mirrored, ...]) -> None:
         """Send copies where a mirror asks for them."""

@@ -49,7 +49,7 @@ class Leg:
         if isinstance(backend.dispatcher, Balancer):
             self.target = backend.dispatcher.target
 
-    def way(self, pick: Pick | None, own_ips: frozenset[str]) -> Way:
+    def way(self, pick: Pick | None) -> Way:
         """Return the connections to the endpoint picked, or to the one there is.
 
         Raises UnreachableError for a backend without any, RefusedError where plaintext is
@@ -70,6 +70,7 @@ class Leg:
         if not isinstance(dispatcher, Forward):
             raise UnreachableError(f"{self.backend.metadata} is no backend", code="no-endpoints")
         if self._tls_mode is OutboundTls.REQUIRED:
+            own_ips = self._ways.runtime.own_ips
             refused = plaintext_refusal(self.backend.metadata, dispatcher.endpoint, own_ips)
             if refused is not None:
                 raise refused

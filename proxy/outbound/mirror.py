@@ -178,7 +178,7 @@ class CopyCase(Case):
 
     def _carry(self, pick: Pick | None) -> None:
         self._pick = pick
-        way = self._mirrored.leg.way(pick, self._runtime.own_ips)
+        way = self._mirrored.leg.way(pick)
         way.used_at = self._exchange.began
         way.pool(self._exchange.head).carry(self._exchange)
 

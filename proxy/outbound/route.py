@@ -7,7 +7,7 @@ from typing import Final, final
 from core.errors import RefusedError, ResourceError
 from core.record import dataclass
 from discovery.model import Address, Endpoint, Metadata, Profile, default_metadata
-from policy.match import Precedence, Request, RouteTable
+from policy.match import Alternative, Precedence, Request, RouteTable
 from policy.model import (
     Backend,
     FirstAvailable,
@@ -37,7 +37,7 @@ class Taken:
 class OutboundRoutes:
     """The routes of one policy for requests of one version of HTTP."""
 
-    __slots__ = ("_by_alternative", "_routes", "_table", "policy")
+    __slots__ = ("_by_alternative", "_only", "_routes", "_table", "policy")
 
     def __init__(self, policy: OutboundPolicy, *, is_http2: bool) -> None:
         """Prepare the table. Raises ResourceError for an expression that cannot be used."""
@@ -48,23 +48,28 @@ class OutboundRoutes:
         self._routes: Final = routes
         self._table: Final = RouteTable(routes, Precedence.GATEWAY_API)
         self._by_alternative: Final[dict[int, Taken]] = {}
+        self._only: Taken | None = None
+        """What every request meets; None: that is to be found out."""
+        if self._table.only is not None:
+            self._only = self._take(self._table.only)
 
     def find(self, head: RequestHead) -> Taken | None:
         """Return what a request meets; None: no route is for it."""
-        found = self._table.only
-        if found is None:
-            path, _, query = head.path.decode("latin-1").partition("?")
-            found = self._table.find(
-                Request(
-                    head.method.decode("ascii"),
-                    path,
-                    head.authority.decode("ascii"),
-                    query,
-                    head.fields if self._table.reads_headers else (),
-                )
+        if self._only is not None:
+            return self._only
+        path, _, query = head.path.decode("latin-1").partition("?")
+        found = self._table.find(
+            Request(
+                head.method.decode("ascii"),
+                path,
+                head.authority.decode("ascii"),
+                query,
+                head.fields if self._table.reads_headers else (),
             )
-        if found is None:
-            return None
+        )
+        return None if found is None else self._take(found)
+
+    def _take(self, found: Alternative) -> Taken:
         taken = self._by_alternative.get(found.order)
         if taken is None:
             route = self._routes[found.route]

@@ -36,8 +36,9 @@ class Rule:
     """One rule of a route, with its backends looked up."""
 
     __slots__ = (
-        *("_mirrors", "_turn", "budget", "counts", "filters", "is_timed", "legs", "mirrors"),
-        *("policy", "retries", "taken", "total"),
+        *("_mirrors", "_turn", "budget", "counts", "filters", "is_safe_on", "is_timed", "legs"),
+        *("mirrors", "only_leg", "policy", "retries", "retry", "taken", "takes_headers"),
+        *("timeouts", "total"),
     )
 
     def __init__(
@@ -55,7 +56,13 @@ class Rule:
         self.policy: Final = policy
         self.legs: Final = legs
         self.total: Final = sum(weight for _, weight in legs)
+        self.only_leg: Leg | None = legs[0][0] if len(legs) == 1 and self.total else None
         self.filters: Final = taken.rule.filters
+        self.timeouts: Final = taken.rule.timeouts
+        self.retry: Final = taken.rule.retry
+        self.takes_headers: Final = taken.rule.allow_l5d_request_headers
+        """Whether a request may ask for time limits and retries of its own."""
+        self.is_safe_on: Final = policy.safe_retries
         self.mirrors: Final = mirrors
         self._mirrors = of_legs
         self._turn = -1.0
@@ -76,9 +83,8 @@ class Rule:
         of any number of requests in a row each backend has its share as exactly as can be.
         Raises UnreachableError where the rule has none.
         """
-        legs = self.legs
-        if len(legs) == 1 and self.total:
-            return legs[0][0]
+        if self.only_leg is not None:
+            return self.only_leg
         self._turn = chance() if self._turn < 0 else (self._turn + _GOLDEN) % 1.0
         return self.leg(self._turn)
 

@@ -34,7 +34,7 @@ class Way:
 
     __slots__ = (
         *("_can_ride", "_http1", "_http2", "_runtime", "_slots", "_tallies"),
-        *("counts", "endpoint", "is_meshed", "is_wanted", "member", "used_at"),
+        *("authority", "counts", "endpoint", "is_meshed", "is_wanted", "member", "used_at"),
     )
 
     def __init__(
@@ -47,6 +47,8 @@ class Way:
         member: Member | None,
     ) -> None:
         self.endpoint: Final = endpoint
+        self.authority: Final[str] = endpoint.authority_override
+        """What requests to it are addressed to instead; empty: as they are."""
         self.member: Final = member
         """Its place in a balancer; None: it is the only one there is."""
         self.is_wanted = True

@@ -69,15 +69,27 @@ _ERRORS: Final = {
 class Responses:
     """Responses of one kind, in the families that Linkerd's dashboards draw."""
 
-    __slots__ = ("_ends", "_labels", "_metrics")
+    __slots__ = ("_ends", "_labels", "_metrics", "_plain", "_status")
 
     def __init__(self, metrics: HttpMetrics, labels: Labels) -> None:
         self._metrics = metrics
         self._labels = labels
         self._ends: dict[End, tuple[Slot, Histogram]] = {}
+        self._status = -1
+        """Of the last one without an error or a gRPC status; most are like the one before."""
+        self._plain: tuple[Slot, Histogram] | None = None
 
     def at(self, end: End) -> tuple[Slot, Histogram]:
         """Return where those are counted that ended so, and their latency in milliseconds."""
+        if end[0] == self._status and end[1] is None and not end[2] and self._plain is not None:
+            return self._plain
+        found = self._find(end)
+        if end[1] is None and not end[2]:
+            self._status = end[0]
+            self._plain = found
+        return found
+
+    def _find(self, end: End) -> tuple[Slot, Histogram]:
         found = self._ends.get(end)
         if found is None and len(self._ends) >= MAX_ENDS:
             end = _other(end)
@@ -95,16 +107,29 @@ class Responses:
 class Statuses:
     """Responses of one kind, by status and error, in one family."""
 
-    __slots__ = ("_ends", "_family", "_labels", "_status")
+    __slots__ = ("_ends", "_family", "_labels", "_last_status", "_plain", "_status")
 
     def __init__(self, family: Family, labels: Labels) -> None:
         self._family = family
         self._labels = labels
         self._status = next(each for each in family.labels if each.endswith("status"))
         self._ends: dict[End, Slot] = {}
+        self._last_status = -1
+        self._plain: Slot | None = None
+        """As in ``Responses``."""
 
     def at(self, end: End) -> Slot:
         """Return where those are counted that ended so."""
+        plain = self._plain
+        if plain is not None and end[0] == self._last_status and end[1] is None and not end[2]:
+            return plain
+        slot = self._find(end)
+        if end[1] is None and not end[2]:
+            self._last_status = end[0]
+            self._plain = slot
+        return slot
+
+    def _find(self, end: End) -> Slot:
         slot = self._ends.get(end)
         if slot is None and len(self._ends) >= MAX_ENDS:
             end = _other(end)
@@ -128,7 +153,7 @@ class InboundCounts:
     """Requests of one client that one authorization let in on one route."""
 
     __slots__ = (
-        *("_allowed", "_ends", "_requests", "_requests_by_route", "_request_seconds"),
+        *("_allowed", "_requests", "_requests_by_route", "_request_seconds"),
         *("_response_seconds", "_responses", "_statuses"),
     )
 
@@ -145,26 +170,21 @@ class InboundCounts:
         self._requests_by_route = families.requests.child(routed)
         self._responses = Responses(metrics, (_INBOUND, *labels))
         self._statuses = Statuses(families.statuses, routed)
-        self._ends: dict[End, tuple[Slot, Histogram, Slot]] = {}
         self._request_seconds = families.request_seconds.child(routed)
         self._response_seconds = families.response_seconds.child(routed)
 
     def request(self) -> None:
         """Count one request, when its head has been let in."""
-        self._allowed.value += 1
-        self._requests.value += 1
-        self._requests_by_route.value += 1
+        self._allowed.step()
+        self._requests.step()
+        self._requests_by_route.step()
 
     def response(self, end: End, latency_s: float, request_s: float, response_s: float) -> None:
         """Count its end, in seconds: to the first content, whole, and from the request's end."""
-        found = self._ends.get(end)
-        if found is None:
-            found = (*self._responses.at(end), self._statuses.at(end))
-            if len(self._ends) < MAX_ENDS:
-                self._ends[end] = found
-        found[0].value += 1
-        found[1].observe(latency_s * 1000)
-        found[2].value += 1
+        slot, latency = self._responses.at(end)
+        slot.step()
+        latency.observe(latency_s * 1000)
+        self._statuses.at(end).step()
         self._request_seconds.observe(request_s)
         self._response_seconds.observe(response_s)
 
@@ -272,7 +292,7 @@ class RouteCounts:
 
     def response(self, end: End, request_s: float) -> None:
         """Count what the workload got, so many seconds after its request's head."""
-        self._statuses.at(end).value += 1
+        self._statuses.at(end).step()
         self._seconds.observe(request_s)
 
 
@@ -319,11 +339,11 @@ class BackendCounts:
 
     def request(self) -> None:
         """Count one attempt, when it begins."""
-        self._requests.value += 1
+        self._requests.step()
 
     def response(self, end: End, response_s: float) -> None:
         """Count its end, so many seconds after the request's."""
-        self._statuses.at(end).value += 1
+        self._statuses.at(end).step()
         self._seconds.observe(response_s)
 
 
@@ -355,12 +375,12 @@ class EndpointCounts:
 
     def request(self) -> None:
         """Count one attempt, when it begins."""
-        self._requests.value += 1
+        self._requests.step()
 
     def response(self, end: End, latency_s: float) -> None:
         """Count its end; its content began ``latency_s`` seconds after the request's head."""
         slot, latency = self._responses.at(end)
-        slot.value += 1
+        slot.step()
         latency.observe(latency_s * 1000)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from functools import cache
+from math import inf
 from typing import Final, Generic, Literal, Protocol, TypeVar, final
 
 from discovery.model import Labels
@@ -37,10 +38,26 @@ C = TypeVar("C", bound=Child)
 class Slot:
     """One number."""
 
-    __slots__ = ("value",)
+    __slots__ = ("_steps", "_value")
 
     def __init__(self) -> None:
-        self.value: int | float = 0
+        self._value: int | float = 0
+        self._steps = 0
+        """Counted since the value was set: compiled, an addition to it makes no object."""
+
+    @property
+    def value(self) -> int | float:
+        """The number."""
+        return self._value + self._steps
+
+    @value.setter
+    def value(self, value: int | float) -> None:  # noqa: PYI041 - compiled, one is no other
+        self._value = value
+        self._steps = 0
+
+    def step(self) -> None:
+        """Add one."""
+        self._steps += 1
 
     def samples(self) -> Iterable[Sample]:
         """Return the one line."""
@@ -51,20 +68,38 @@ class Slot:
 class Histogram:
     """How often values fell into each bucket, and their sum."""
 
-    __slots__ = ("_bounds", "_counts", "_total")
+    __slots__ = ("_above", "_bounds", "_counts", "_place", "_steps", "_total", "_upto")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._total = 0.0
+        self._place = 0
+        """The bucket of the last value, which is most often the next one's as well."""
+        self._above = -inf
+        self._upto = bounds[0] if bounds else inf
+        self._steps = 0
+        """What fell into that bucket and is not among the counts yet."""
 
     def observe(self, value: float) -> None:
         """Count ``value``; a bound belongs to the bucket below it."""
-        self._counts[bisect_left(self._bounds, value)] += 1
+        if not self._above < value <= self._upto:
+            self._move(bisect_left(self._bounds, value))
+        self._steps += 1
         self._total += value
+
+    def _move(self, place: int) -> None:
+        """Go on with another bucket."""
+        self._counts[self._place] += self._steps
+        self._steps = 0
+        self._place = place
+        bounds = self._bounds
+        self._above = bounds[place - 1] if place else -inf
+        self._upto = bounds[place] if place < len(bounds) else inf
 
     def samples(self) -> Iterable[Sample]:
         """Return the buckets, each with those below it, then count and sum."""
+        self._move(self._place)
         seen = 0
         for label, count in zip(_bucket_labels(self._bounds), self._counts, strict=True):
             seen += count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from discovery.model import Labels
-from proxy.telemetry.slot import Family, Histogram, HistogramFamily
+from proxy.telemetry.slot import Family, Histogram, HistogramFamily, Slot
 
 
 def _labels(number: int) -> Labels:
@@ -54,3 +54,24 @@ def test_the_children_of_a_histogram_share_its_buckets() -> None:
     family.child(_labels(2)).observe(0.6)
     counts = {labels: value for suffix, labels, value in family.samples() if suffix == "_count"}
     assert counts == {_labels(0): 1, (("pod", "other"), ("zone", "other")): 2}
+
+
+def test_steps_add_to_what_was_set() -> None:
+    """However a number came about, it is one number; whole ones stay whole."""
+    slot = Slot()
+    slot.step()
+    slot.value += 2
+    slot.step()
+    assert (slot.value, type(slot.value)) == (4, int)
+    slot.value = 0.5
+    slot.step()
+    assert slot.value == 1.5
+
+
+def test_values_are_told_whichever_bucket_the_last_one_fell_into() -> None:
+    """Back and forth, on the bounds and past them; asked for in between."""
+    histogram = Histogram((1.0, 2.0))
+    for place, value in enumerate((0.5, 1.0, 1.5, 2.0, 2.5, 1.5, -1.0, 3.0, 3.0), 1):
+        histogram.observe(value)
+        assert list(histogram.samples())[-2] == ("_count", (), place)
+    assert [each[2] for each in histogram.samples()] == [3, 6, 9, 9, 14.0]
