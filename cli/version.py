@@ -67,6 +67,7 @@ KERNELS: Final = (
     "proxy.wire.native_hpack_decoder",
     "proxy.wire.native_hpack_encoder",
     "proxy.wire.native_http1",
+    "proxy.wire.native_tls",
 )
 """Modules that are compiled or not there."""
 

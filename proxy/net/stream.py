@@ -37,12 +37,9 @@ from proxy.wire.tls import TlsEngine
 SHAKE_BYTES: Final = 512
 """What the engine is fed at a time during the handshake, so that an idle connection's memory BIO
 keeps room for no more: 0.7 KiB less a connection."""
-_PLAIN_BYTES: Final = READ_BYTES + 32_768
-"""Room for what one read decrypts to, with the partial record that waited before it."""
 MAX_BACKLOG_BYTES: Final = 4 * READ_BYTES
 """Past it nothing is sent that the peer itself asks of TLS; a relay's own bytes come to half."""
 
-_PLAIN: Final = memoryview(bytearray(_PLAIN_BYTES))
 _UNWATCHED: Final = -1
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
 
@@ -272,29 +269,21 @@ class Stream(Pollable):
 
     def _decrypt(self, engine: TlsEngine, wire: Buffer) -> None:
         while not engine.established and len(wire) > SHAKE_BYTES:
-            engine.feed(wire[:SHAKE_BYTES])
-            self._advance(engine)
+            self._advance(engine, wire[:SHAKE_BYTES])
             if self.closed:
                 return
             wire = wire[SHAKE_BYTES:]
-        engine.feed(wire)
-        self._advance(engine)
+        self._advance(engine, wire)
 
-    def _advance(self, engine: TlsEngine) -> None:
+    def _advance(self, engine: TlsEngine, wire: Buffer) -> None:
         """Go on with the handshake, or decrypt and deliver all there is."""
         is_new = not engine.established
-        if is_new and not self._shake(engine):
-            return
-        filled = 0
-        ended = False
-        while filled < _PLAIN_BYTES and engine.may_read:
-            count = engine.read(_PLAIN[filled:])
-            if count < 0:
-                break
-            if count == 0:
-                ended = True
-                break
-            filled += count
+        if is_new:
+            engine.feed(wire)
+            if not self._shake(engine):
+                return
+            wire = b""
+        data = engine.open(wire)
         if engine.keeper is not None:
             engine.offer_session()
         if engine.has_output and not (is_new and engine.is_client):
@@ -302,10 +291,10 @@ class Stream(Pollable):
             self._send(engine.take())
             if self.backlog_bytes > MAX_BACKLOG_BYTES:
                 raise OverloadError("the peer asks for TLS messages and does not read them")
-        if filled:
-            self.bytes_in += filled
-            self._sink.on_data(_PLAIN[:filled])
-        if ended and not self.closed:
+        if data:
+            self.bytes_in += len(data)
+            self._sink.on_data(data)
+        if engine.ended and not self.closed:
             self._peer_ended()
 
     def _peer_ended(self) -> None:
@@ -330,9 +319,7 @@ class Stream(Pollable):
         self.bytes_in = 0
         self._handshake = self._poller.loop.create_future()
         try:
-            if early:
-                engine.feed(early)
-            self._advance(engine)
+            self._advance(engine, early)
             if self.ended_in and not engine.established:
                 self._end_shake(engine)
         except MeshError as error:
@@ -379,8 +366,7 @@ class Stream(Pollable):
         if engine is None:
             self._send(data)
         else:
-            engine.write(data)
-            self._send(engine.take())
+            self._send(engine.seal(data))
 
     def write_from(self, pipe: Pipe) -> None:
         """Send what ``pipe`` holds after all that was written before; plaintext only.

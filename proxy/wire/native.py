@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from proxy.wire import http1_writer, http2_frame, http_field, orig_proto_field
 from proxy.wire.http1_limit import Http1Limits
@@ -73,6 +73,7 @@ _FRAME: Final = _kernel("native_frame")
 _DECODER: Final = _kernel("native_hpack_decoder")
 _ENCODER: Final = _kernel("native_hpack_encoder")
 _HTTP1: Final = _kernel("native_http1")
+_TLS: Final = _kernel("native_tls")
 
 new_decoder: Final[Callable[[int, int], Decoder]] = (
     HpackDecoder if _DECODER is None else _DECODER.HpackDecoder
@@ -131,3 +132,8 @@ read_response: Final[
     Callable[[bytes, int, Http1Limits, bool, bytes], PlainResponse | None] | None
 ] = None if _HTTP1 is None else _HTTP1.read_response
 """The same, for the final answer to a method."""
+
+new_functions: Final[Callable[..., object] | None] = None if _TLS is None else _TLS.Functions
+"""Take the addresses of OpenSSL's functions, for ``new_records``."""
+new_records: Final[Callable[..., Any] | None] = None if _TLS is None else _TLS.Records
+"""Make what opens and seals the records of a connection: ``tls_record.Records``."""

@@ -1,8 +1,10 @@
 """A TLS connection driven by hand: bytes in, bytes out, no socket.
 
 The engine's verbs are feed (bytes from the wire), read (application bytes), write, close and
-take (bytes for the wire); its facts are those that identity.verify asks for. Two libraries stand
-behind them: the standard library's ``ssl`` here, and OpenSSL's own functions in ``tls_openssl``.
+take (bytes for the wire), and what goes over an established connection again and again: open
+(feed and read) and seal (write and take). Its facts are those that identity.verify asks for. Two
+libraries stand behind them: the standard library's ``ssl`` here, and OpenSSL's own functions in
+``tls_openssl``.
 """
 
 from __future__ import annotations
@@ -17,6 +19,14 @@ from identity.handshake import verified_end, verified_root
 from proxy.wire.buffer import Buffer
 
 _READS_FOR_TICKET: Final = 4
+FED_BYTES: Final = 65_536
+"""What is opened at a time, at most."""
+PLAIN_BYTES: Final = FED_BYTES + 32_768
+"""Room for what that decrypts to, with the partial record that waited before it."""
+OWNED_BYTES: Final = 4_096
+"""So many are copied: less work than lending them, and most who get them keep them."""
+
+_PLAIN: Final = memoryview(bytearray(PLAIN_BYTES))
 
 
 class SessionKeeper(Protocol):
@@ -30,13 +40,15 @@ class SessionKeeper(Protocol):
 class TlsEngine(ABC):
     """One end of a TLS connection."""
 
-    __slots__ = ("_reads", "established", "is_client", "keeper")
+    __slots__ = ("_reads", "ended", "established", "is_client", "keeper")
 
     def __init__(self, *, server_side: bool, keeper: SessionKeeper | None) -> None:
         self._reads = 0
         self.is_client = not server_side
         self.established = False
         """Whether the handshake is done."""
+        self.ended = False
+        """Whether ``open`` has met the peer's close_notify."""
         self.keeper = keeper
         """Waits for the server's ticket; None when there is nothing to wait for."""
 
@@ -80,6 +92,30 @@ class TlsEngine(ABC):
     @abstractmethod
     def write(self, data: Buffer) -> None:
         """Encrypt ``data``, all of it."""
+
+    def open(self, wire: Buffer) -> Buffer:
+        """Feed ``wire`` and return all that can be read, possibly nothing; see ``ended``.
+
+        More than OWNED_BYTES are a view that holds until the next call. ``wire`` is FED_BYTES
+        at most. Raises as ``read`` does.
+        """
+        if len(wire) > FED_BYTES:
+            raise ValueError("more than is opened at a time")
+        if wire:
+            self.feed(wire)
+        filled = 0
+        while filled < PLAIN_BYTES and self.may_read:
+            count = self.read(_PLAIN[filled:])
+            if count <= 0:
+                self.ended = count == 0
+                break
+            filled += count
+        return _PLAIN[:filled] if filled > OWNED_BYTES else bytes(_PLAIN[:filled])
+
+    def seal(self, data: Buffer) -> bytes:
+        """Encrypt ``data`` and return all that is to go onto the wire."""
+        self.write(data)
+        return self.take()
 
     @abstractmethod
     def close(self) -> None:

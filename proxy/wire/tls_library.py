@@ -17,6 +17,7 @@ from identity.openssl import (
 )
 from proxy.wire.tls import SessionKeeper, StandardEngine, TlsEngine
 from proxy.wire.tls_openssl import Calls, OpensslEngine
+from proxy.wire.tls_record import functions_of
 
 AUTO: Final = "auto"
 PYTHON: Final = "python"
@@ -109,7 +110,7 @@ class OpensslLibrary:
         """
         self._openssl = openssl
         self._groups = groups_of(openssl, hybrid=hybrid)
-        self._calls = Calls(openssl)
+        self._calls = Calls(openssl, functions_of(openssl))
         self._contexts: dict[Generation, Contexts] = {}
         self._resume = resume
         self.name: str = CRYPTOGRAPHY

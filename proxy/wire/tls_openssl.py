@@ -1,6 +1,7 @@
 """The TLS engine on OpenSSL's own functions, those of ``identity.openssl``.
 
-Each verb is one or two calls of the library, each of which costs a good part of a small record.
+Each verb is one or two calls of the library, each of which costs a good part of a small record;
+what goes over an established connection is left to ``tls_record`` where that can be had.
 Whether there is anything to be sent after a read is not asked while all that was fed has come out
 again as records of data. Any other message shows in that sum, at the latest when the partial record
 that hides it is whole: an answer waits for 16 KiB at most.
@@ -22,6 +23,7 @@ from identity.der import end_of, fields_of, names_of
 from identity.openssl import BLANK, Openssl, reason_of
 from proxy.wire.buffer import Buffer
 from proxy.wire.tls import SessionKeeper, TlsEngine
+from proxy.wire.tls_record import Records, records_of
 
 _OUTPUT_BYTES: Final = 128 * 1024
 _OUTPUT: Final = bytearray(_OUTPUT_BYTES)
@@ -53,6 +55,7 @@ class Calls:
         "clear",
         "free",
         "from_buffer",
+        "functions",
         "handshake",
         "input",
         "lib",
@@ -68,9 +71,11 @@ class Calls:
         "write",
     )
 
-    def __init__(self, openssl: Openssl) -> None:
+    def __init__(self, openssl: Openssl, functions: object | None) -> None:
+        """``functions``: those for the kernel, None: it is not used."""
         lib = openssl.lib
         self.openssl: Final = openssl
+        self.functions: Final = functions
         self.lib: Any = lib
         self.memory: Any = lib.BIO_s_mem()
         self.new_memory: Any = lib.BIO_new
@@ -107,6 +112,7 @@ class OpensslEngine(TlsEngine):
         "_none",
         "_other",
         "_outgoing",
+        "_records",
         "_ssl",
         "_unread",
         "_unsent",
@@ -127,6 +133,8 @@ class OpensslEngine(TlsEngine):
         lib, ffi = calls.lib, calls.openssl.ffi
         self._calls: Final = calls
         self._none: Any = ffi.NULL
+        self._records: Records | None = None
+        """What opens and seals once the handshake's memory is let go, and the wire goes on."""
         self._is_slim = False
         """Whether what the handshake needed has been let go."""
         self._unread = False
@@ -165,6 +173,7 @@ class OpensslEngine(TlsEngine):
     def feed_end(self) -> None:
         """Take the wire's end; what is still to be read decides whether it was in order."""
         self._wire_ended = True
+        self._records = None
         self._calls.lib.BIO_set_mem_eof_return(self._incoming, 0)
 
     def take(self) -> bytes:
@@ -241,16 +250,45 @@ class OpensslEngine(TlsEngine):
         if not self._wire_ended and calls.wants_more(self._ssl):
             return -1
         self._unsent = True
-        lib = calls.lib
-        kind: int = lib.SSL_get_error(self._ssl, size)
+        return self._judge(calls.lib.SSL_get_error(self._ssl, size))
+
+    def _judge(self, kind: int) -> int:
+        """Return what a read without result returns, by the word of SSL_get_error."""
+        lib = self._calls.lib
         if kind == lib.SSL_ERROR_WANT_READ:
             return -1
         if kind == lib.SSL_ERROR_ZERO_RETURN:
             return 0
-        reason = reason_of(calls.openssl)
+        reason = reason_of(self._calls.openssl)
         if kind == lib.SSL_ERROR_SYSCALL or reason == "unexpected eof while reading":
             raise TruncatedError("the TLS stream ended without close_notify")
         raise HandshakeError(f"the TLS connection failed: {reason}")
+
+    def open(self, wire: Buffer) -> Buffer:
+        """Feed ``wire`` and return all that can be read, possibly nothing; see ``ended``."""
+        records = self._records
+        if records is None:
+            return super().open(wire)
+        data = records.open(wire)
+        if data is not None:
+            return data
+        self._unsent = True
+        kind = records.kind
+        if kind:
+            self.ended = self._judge(kind) == 0
+        return records.rest()
+
+    def seal(self, data: Buffer) -> bytes:
+        """Encrypt ``data`` and return all that is to go onto the wire."""
+        records = self._records
+        if records is None:
+            return super().seal(data)
+        wire = records.seal(data)
+        if wire is None:
+            self._unsent = True
+            raise HandshakeError(f"the TLS connection failed: {reason_of(self._calls.openssl)}")
+        self._unsent = False
+        return wire
 
     @property
     def may_read(self) -> bool:
@@ -382,6 +420,10 @@ class OpensslEngine(TlsEngine):
         self._incoming = calls.new_memory(calls.memory)
         self._outgoing = calls.new_memory(calls.memory)
         calls.lib.SSL_set_bio(self._ssl, self._incoming, self._outgoing)
+        if calls.functions is not None and not self._wire_ended:
+            self._records = records_of(
+                calls.openssl, calls.functions, self._ssl, self._incoming, self._outgoing
+            )
 
     def _blank(self, certificate: Any) -> None:  # noqa: ANN401  a pointer
         calls = self._calls

@@ -11,6 +11,7 @@ from tests.fuzz import (
     fuzz_http1_response,
     fuzz_http2_client,
     fuzz_http2_server,
+    fuzz_tls_records,
 )
 from tests.fuzz.engine import Target
 
@@ -23,5 +24,6 @@ TARGETS: Final[dict[str, Target]] = {
         fuzz_http2_client,
         fuzz_hpack,
         fuzz_http1_heads,
+        fuzz_tls_records,
     )
 }
