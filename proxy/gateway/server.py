@@ -31,6 +31,7 @@ from proxy.outbound.dial import Dialled, dial
 from proxy.outbound.pick import Pick
 from proxy.providers import DiscoveryProvider, ExportProvider, PolicyProvider
 from proxy.runtime import Runtime
+from proxy.telemetry.denial import log_denial
 from proxy.telemetry.metric import accept_labels, authz_labels, server_labels
 from proxy.telemetry.transport import SideSlots
 from proxy.wire.transport_header import SessionProtocol, TransportHeader
@@ -115,7 +116,9 @@ class Gateway:
         if isinstance(verdict, Refusal):
             runtime.metrics.deny.child(labels).value += 1
             asked = Target(header.name, header.port)
-            self._denied(verdict, client, asked, "connection denied")
+            log_denial(
+                runtime.log, "connection denied", verdict, client, asked, direction="gateway"
+            )
             return False
         generation = runtime.generation.current
         refuse_loop(identity, generation.identity if generation is not None else None)
@@ -260,8 +263,13 @@ class Gateway:
             connection.about = replace(about, authorization=verdict.authorization)
             return
         self._runtime.metrics.terminate.child(about.labels).value += 1
-        self._denied(
-            verdict, about.client, about.target, "connection terminated due to policy change"
+        log_denial(
+            self._runtime.log,
+            "connection terminated due to policy change",
+            verdict,
+            about.client,
+            about.target,
+            direction="gateway",
         )
         connection.relay.cut(RefusedError(verdict.reason, code=verdict.code))
 
@@ -285,18 +293,3 @@ class Gateway:
     def _labels(self, policy: ServerPolicy, client: Client) -> Labels:
         port = self._runtime.inbound_port
         return (*server_labels(policy.metadata, port), *accept_labels(client))
-
-    def _denied(self, refusal: Refusal, client: Client, target: Target, event: str) -> None:
-        self._runtime.log.info(
-            event,
-            direction="gateway",
-            code=refusal.code,
-            client_ip=client.ip,
-            client_identity=str(client.identity or ""),
-            tls=client.tls.value,
-            target=str(target),
-            server=str(refusal.server),
-            reason=refusal.reason,
-            hint=refusal.hint,
-            tried=[f"{each.authorization}: {each.failed}" for each in refusal.attempts],
-        )

@@ -27,6 +27,7 @@ from proxy.net.stream import Stream
 from proxy.providers import PolicyProvider
 from proxy.runtime import Runtime
 from proxy.speaker import Speaker
+from proxy.telemetry.denial import log_denial
 from proxy.telemetry.http import InboundHttp
 from proxy.telemetry.metric import (
     accept_labels,
@@ -397,7 +398,9 @@ class InboundServer:
             count_audits(runtime.metrics, verdict, counted.labels, is_request=False)
         if isinstance(verdict, Refusal):
             runtime.metrics.deny.child(counted.labels).value += 1
-            self._denied(verdict, client, target, "connection denied")
+            log_denial(
+                runtime.log, "connection denied", verdict, client, target, direction="inbound"
+            )
             return False
         if greeted is None:
             began = runtime.clock.monotonic()
@@ -468,11 +471,13 @@ class InboundServer:
             verdict = decide_connection(policy, about.client)
             if isinstance(verdict, Refusal):
                 self._runtime.metrics.terminate.child(about.counted.labels).value += 1
-                self._denied(
+                log_denial(
+                    self._runtime.log,
+                    "connection terminated due to policy change",
                     verdict,
                     about.client,
                     about.target,
-                    "connection terminated due to policy change",
+                    direction="inbound",
                 )
                 connection.relay.cut(RefusedError(verdict.reason, code=verdict.code))
             elif verdict.authorization != about.authorization:
@@ -499,21 +504,6 @@ class InboundServer:
             error=error_name(error),
             bytes_in=connection.relay.near.bytes_in,
             bytes_out=connection.relay.near.bytes_out,
-        )
-
-    def _denied(self, refusal: Refusal, client: Client, target: Address, event: str) -> None:
-        self._runtime.log.info(
-            event,
-            direction="inbound",
-            code=refusal.code,
-            client_ip=client.ip,
-            client_identity=str(client.identity or ""),
-            tls=client.tls.value,
-            target=str(target),
-            server=str(refusal.server),
-            reason=refusal.reason,
-            hint=refusal.hint,
-            tried=[f"{each.authorization}: {each.failed}" for each in refusal.attempts],
         )
 
     def _failed(self, error: MeshError, ip: str, target: Address | None) -> None:

@@ -66,11 +66,6 @@ class Breaker:
             self._decay_s = 10.0
             self._min_requests = 0
 
-    @property
-    def is_by_rate(self) -> bool:
-        """Whether a rate is kept: then being turned away (429) fails a probe as well."""
-        return self._threshold > 0.0
-
     def passed(self, now: float) -> None:
         """Take in a success; it ends what was open."""
         if self.is_open:

@@ -25,7 +25,7 @@ from proxy.wire.http_message import (
     ResponseHead,
 )
 from proxy.wire.native import land, value_of, without_fields
-from proxy.wire.orig_proto_field import MARK, RESPONSE_TAKEN_OFF, TAKEN_OFF
+from proxy.wire.orig_proto_field import MARK, TAKEN_OFF
 
 _TAKEN_OFF_BY_APP: Final = TAKEN_OFF - {b"te"}
 _LENGTH: Final = frozenset((b"content-length",))
@@ -157,15 +157,3 @@ def ride_back(head: ResponseHead) -> Http2Head:
         if status < 1_000:
             _STATUSES[status] = pseudo
     return Http2Head(pseudo, fields)
-
-
-def alight_back(head: ResponseHead, version: int) -> tuple[int, Fields]:
-    """Return version and fields of an answer that came by HTTP/2, for a client of ``version``.
-
-    The mark says which version the application spoke; without one it is the client's own.
-    """
-    fields, found, _, _ = land(head.fields, RESPONSE_TAKEN_OFF)
-    mark = _known(found)
-    if mark is not None:
-        version = HTTP_10 if mark.startswith(b"HTTP/1.0") else HTTP_11
-    return version, fields

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.fuzz import (
+    fuzz_der,
     fuzz_hpack,
     fuzz_http1_heads,
     fuzz_http1_request,
@@ -25,5 +26,6 @@ TARGETS: Final[dict[str, Target]] = {
         fuzz_hpack,
         fuzz_http1_heads,
         fuzz_tls_records,
+        fuzz_der,
     )
 }

@@ -47,9 +47,11 @@ def logged() -> Iterator[tuple[str, str, set[str]]]:
             if isinstance(event, ast.Constant):
                 yield str(event.value), level, fields
                 continue
-            # A method that is handed the event: whoever calls it says which.
-            for call in ast.walk(tree):
-                if isinstance(call, ast.Call) and _name(call.func) == "_denied":
+            # One function is handed the event: whoever calls it says which.
+            for call in (
+                each for source in SOURCES for each in ast.walk(ast.parse(source.read_text()))
+            ):
+                if isinstance(call, ast.Call) and _name(call.func) == "log_denial":
                     for argument in call.args:
                         if isinstance(argument, ast.Constant):
                             yield str(argument.value), level, fields

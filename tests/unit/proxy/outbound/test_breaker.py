@@ -78,7 +78,6 @@ def test_being_turned_away_is_no_failure_where_no_rate_is_kept() -> None:
     assert not breaker.failed(0.0, 0.0)
     assert not breaker.limited(0.0, 0.0)
     assert not breaker.failed(0.0, 0.0)
-    assert not breaker.is_by_rate
 
 
 def test_a_low_rate_opens_it_once_enough_was_asked() -> None:
@@ -89,7 +88,6 @@ def test_a_low_rate_opens_it_once_enough_was_asked() -> None:
         now += 0.5
         opened.append(breaker.limited(now, 0.0))
     assert opened == [False] * 4 + [True]
-    assert breaker.is_by_rate
 
 
 def test_a_rate_that_is_high_enough_never_opens_it() -> None:
