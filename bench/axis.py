@@ -18,8 +18,6 @@ from itertools import cycle
 from time import process_time
 from typing import Final, final
 
-import uvloop
-
 from bench.balance import stepper
 from bench.cost import costs_of
 from bench.http_codec import FIELDS, PSEUDO, TRACES
@@ -27,7 +25,7 @@ from bench.policy import ADMITTED, REFUSED, REQUEST, build, outbound_routed, pol
 from policy.decide import decide_connection, decide_request
 from policy.model import Client, Permit, ServerPolicy
 from policy.route import PathMatchKind
-from proxy.net.poller import Poller
+from proxy.net.loop import Loop, poller_of
 from proxy.net.stream import Stream
 from proxy.wire.buffer import Buffer
 from proxy.wire.http1_head import parse_request_head
@@ -213,14 +211,17 @@ def connections(counts: tuple[int, ...] = (1, 10, 100, 1_000, 8_000)) -> Axis:
     wanted = 2 * counts[-1] + SPARE_DESCRIPTORS
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    found = tuple(uvloop.run(_event_us(count)) for count in counts)
+    found = []
+    for count in counts:
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            found.append(runner.run(_event_us(count)))
     title = "idle connections beside a busy one"
-    return Axis("connections", title, counts, (Line("event read and answered", found),))
+    return Axis("connections", title, counts, (Line("event read and answered", tuple(found)),))
 
 
 async def _event_us(idle: int) -> float:
     loop = asyncio.get_running_loop()
-    poller = Poller(loop)
+    poller = poller_of(loop)
     with ExitStack() as stack:
         streams = []
 

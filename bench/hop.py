@@ -18,8 +18,6 @@ import sys
 import time
 from typing import final
 
-import uvloop
-
 from control.embedded import EmbeddedControl
 from control.identity import LeafFiles
 from core.clock import SystemClock
@@ -31,6 +29,7 @@ from identity.name import parse_identity
 from proxy.app import Providers, Sidecar
 from proxy.config import Config, read_config
 from proxy.net.capture import FixedCapture
+from proxy.net.loop import Loop
 from proxy.telemetry.log import make_logger
 
 
@@ -110,4 +109,6 @@ async def serve(config: Config, destination: Address) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(uvloop.run(serve(read_config(os.environ), Address(sys.argv[1], int(sys.argv[2])))))
+    with asyncio.Runner(loop_factory=Loop) as running:
+        work = serve(read_config(os.environ), Address(sys.argv[1], int(sys.argv[2])))
+        sys.exit(running.run(work))

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Final, final
 
 import click
-import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -422,7 +421,7 @@ def measure(*, with_directory: bool) -> list[Row]:
     ]
     if with_directory:
         with tempfile.TemporaryDirectory(prefix="pillion-bench-") as folder:
-            rows.append(uvloop.run(directory_row(Path(folder))))
+            rows.append(asyncio.run(directory_row(Path(folder))))
     return rows
 
 

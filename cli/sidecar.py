@@ -15,8 +15,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
 from typing import Final, NoReturn
 
-import uvloop
-
 from control.embedded import EmbeddedControl
 from control.exports import Exports
 from control.identity import Certify, LeafFiles, LeafRenewal
@@ -30,6 +28,7 @@ from proxy.app import Providers, Sidecar
 from proxy.config import Config, read_config
 from proxy.explicit import Explicit, plan_explicit
 from proxy.net.capture import ExplicitCapture, RedirectCapture
+from proxy.net.loop import Loop
 from proxy.providers import IdentityProvider
 from proxy.telemetry.log import Logger, make_logger
 from resources.config_map import DEFAULT_CONFIG
@@ -53,7 +52,7 @@ def run(*, is_gateway: bool) -> NoReturn:
     if config.ignored:
         log.info("settings ignored", names=list(config.ignored))
     clock = SystemClock()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=Loop) as runner:
         control = EmbeddedControl(
             str(config.mesh_dir), config.pod_namespace, config.pod_name, clock
         )

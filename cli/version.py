@@ -144,7 +144,6 @@ def command(form: Form) -> None:
         "python": platform.python_version(),
         "openssl": tls.version,
         "tls": tls.name,
-        "uvloop": _installed("uvloop"),
         "core": core_speed(modules),
         "reason": why_interpreted(),
     }

@@ -33,6 +33,7 @@ from proxy.inbound.server import InboundServer
 from proxy.net.capture import Capture
 from proxy.net.connector import Connector
 from proxy.net.listener import Accepted, Admission, Listener, bind_all
+from proxy.net.loop import poller_of
 from proxy.net.poller import Poller
 from proxy.net.sockopt import TcpOptions
 from proxy.net.splice import Pipes, affordable_pipes
@@ -151,16 +152,17 @@ class Sidecar:
                 runtime.spawn(self._supervise(name, run))
             # Probes and scrapes must come through when user connections are at their bound.
             admin_door = LateDoor(lambda: self._admin(runtime))
-            admin = self._listeners("admin", admin_door, Admission(1))
+            admin = self._listeners(runtime.poller, "admin", admin_door, Admission(1))
             server = InboundServer(runtime, self._providers.policies, self._gateway(runtime))
             if self._providers.gateways is not None:
                 prober = Prober(runtime, self._providers.gateways)
                 runtime.spawn(self._supervise("gateways", prober.run))
             inbound = (
-                *self._listeners("inbound", server, self._admission),
-                *self._listeners(APP_LISTENER, server, self._admission),
+                *self._listeners(runtime.poller, "inbound", server, self._admission),
+                *self._listeners(runtime.poller, APP_LISTENER, server, self._admission),
             )
             outbound = self._listeners(
+                runtime.poller,
                 "outbound",
                 OutboundServer(
                     runtime,
@@ -207,9 +209,10 @@ class Sidecar:
 
     def _runtime(self, loop: asyncio.AbstractEventLoop, tasks: asyncio.TaskGroup) -> Runtime:
         config = self._config
+        poller = poller_of(loop)
         return Runtime(
             loop=loop,
-            poller=Poller(loop),
+            poller=poller,
             pipes=Pipes(affordable_pipes()),
             tasks=tasks,
             clock=self._clock,
@@ -217,7 +220,7 @@ class Sidecar:
             admission=self._admission,
             capture=self._capture,
             connector=Connector(
-                loop, self._options, self._explicit.ips if self._explicit is not None else ()
+                poller, self._options, self._explicit.ips if self._explicit is not None else ()
             ),
             generation=self._providers.identity.generation,
             own_ips=self._own_ips,
@@ -268,11 +271,10 @@ class Sidecar:
         release_code()
 
     def _listeners(
-        self, name: str, handler: Accepted, admission: Admission
+        self, poller: Poller, name: str, handler: Accepted, admission: Admission
     ) -> tuple[Listener, ...]:
-        loop = asyncio.get_running_loop()
         return tuple(
-            Listener(loop, sock, handler, admission, self._options)
+            Listener(poller, sock, handler, admission, self._options)
             for each, sock in self._socks
             if each == name
         )

@@ -65,7 +65,7 @@ PURE: Final = (
 IMPURE: Final = ("resources.sources",)
 """Rooms inside pure ones that read the world for them."""
 WORLD: Final = (
-    *("asyncio", "uvloop", "socket", "selectors", "select", "threading", "multiprocessing"),
+    *("asyncio", "socket", "selectors", "select", "threading", "multiprocessing"),
     *("subprocess", "signal", "time", "random", "secrets", "logging", "structlog"),
 )
 """What a pure module may not import."""

@@ -24,7 +24,7 @@ from core.errors import ConfigError
 from core.record import dataclass
 
 _PROBE: Final = (
-    "import sysconfig, cli.main, cryptography.x509, structlog, uvloop, yaml\n"
+    "import sysconfig, cli.main, cryptography.x509, structlog, yaml\n"
     "print(sysconfig.get_config_var('SOABI'))"
 )
 _PROBE_S: Final = 30.0

@@ -10,6 +10,7 @@ from typing import Final, final
 
 from core.errors import ConnectRefusedError, ConnectTimeoutError, OverloadError, UnreachableError
 from discovery.model import Address
+from proxy.net.poller import WRITE, Pollable, Poller
 from proxy.net.sockopt import TcpOptions, apply_options
 
 _IP_BIND_ADDRESS_NO_PORT: Final = 24
@@ -18,18 +19,34 @@ _OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errn
 
 
 @final
+class Dial(Pollable):
+    """A TCP handshake that is under way."""
+
+    __slots__ = ("done",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.done: asyncio.Future[None] = loop.create_future()
+        """Whether it came to an end, good or bad: the socket says which."""
+
+    def on_ready(self, events: int) -> None:
+        """Take notice of the end."""
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+@final
 class Connector:
     """Dials addresses with the options every connection gets."""
 
-    __slots__ = ("_loop", "_options", "_sources")
+    __slots__ = ("_options", "_poller", "_sources")
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
         options: TcpOptions,
         sources: tuple[str, ...] = (),
     ) -> None:
-        self._loop = loop
+        self._poller = poller
         self._options = options
         self._sources = {":" in ip: ip for ip in reversed(sources)}
         """The address to dial from, by whether it is of IPv6; none: the system's choice."""
@@ -89,22 +106,17 @@ class Connector:
         return True
 
     async def _writable(self, sock: socket.socket) -> None:
-        waiter = self._loop.create_future()
-        self._loop.add_writer(sock.fileno(), _wake, waiter)
+        dial = Dial(self._poller.loop)
+        self._poller.watch(sock.fileno(), dial, WRITE)
         try:
-            await waiter
+            await dial.done
         finally:
-            self._loop.remove_writer(sock.fileno())
+            self._poller.forget(sock.fileno())
 
 
 def _raise_unless_connected(code: int) -> None:
     if code not in (0, errno.EISCONN):
         raise OSError(code, os.strerror(code))
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 def _as_mesh_error(address: Address, error: OSError) -> UnreachableError | OverloadError:

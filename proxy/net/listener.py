@@ -17,6 +17,7 @@ from core.record import dataclass
 from discovery.model import Address
 from proxy.net.address import plain_ip
 from proxy.net.holder import holder_of
+from proxy.net.poller import READ, Pollable, Poller
 from proxy.net.sockopt import TcpOptions, apply_options, drop_new_handshakes
 
 BACKLOG: Final = 4096
@@ -70,15 +71,15 @@ class Accepted(Protocol):
 
 
 @final
-class Listener:
+class Listener(Pollable):
     """One listening socket."""
 
     __slots__ = (
         "_accepting",
         "_admission",
         "_handler",
-        "_loop",
         "_pause_s",
+        "_poller",
         "_sock",
         "_timer",
         "address",
@@ -86,13 +87,13 @@ class Listener:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
         sock: socket.socket,
         handler: Accepted,
         admission: Admission,
         options: TcpOptions,
     ) -> None:
-        self._loop = loop
+        self._poller = poller
         self._sock = sock
         self._handler = handler
         self._admission = admission
@@ -114,7 +115,7 @@ class Listener:
         if self._accepting or self._sock.fileno() < 0:
             return
         self._accepting = True
-        self._loop.add_reader(self._sock.fileno(), self._readable)
+        self._poller.watch(self._sock.fileno(), self, READ)
 
     async def finish(self) -> None:
         """Take all whose handshake has begun, within admission, then close.
@@ -125,7 +126,7 @@ class Listener:
         if self._accepting:
             drop_new_handshakes(self._sock)
             await asyncio.sleep(HANDSHAKE_S)
-        while self._accepting and self._readable():
+        while self._accepting and self._take():
             pass
         self.close()
 
@@ -142,9 +143,14 @@ class Listener:
     def _stop(self) -> None:
         if self._accepting:
             self._accepting = False
-            self._loop.remove_reader(self._sock.fileno())
+            self._poller.forget(self._sock.fileno())
 
-    def _readable(self) -> bool:
+    def on_ready(self, events: int) -> None:
+        """Accept those who wait."""
+        del events
+        self._take()
+
+    def _take(self) -> bool:
         """Accept a turn's worth; False once nobody waits, or accepting has paused."""
         for _ in range(_ACCEPTS_A_TURN):
             if self._admission.full:
@@ -168,7 +174,7 @@ class Listener:
     def _back_off(self) -> None:
         self._admission.pauses += 1
         self._stop()
-        self._timer = self._loop.call_later(self._pause_s, self.resume)
+        self._timer = self._poller.loop.call_later(self._pause_s, self.resume)
         self._pause_s = min(self._pause_s * 2, _PAUSE_MAX_S)
 
 

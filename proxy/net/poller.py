@@ -1,19 +1,23 @@
-"""The readiness of all user sockets, through one epoll of our own inside the event loop.
+"""The readiness of all user sockets, by the kernel's own flags.
 
 What owners have to send they may gather while events are told: they are asked to send it once,
 when all that was ready has been told. One write then carries what many streams had to say.
 
-The loop watches one descriptor, ours; what is ready behind it is told to its owner with the
-kernel's own flags. Two things need them. uvloop calls a reader once more when a socket is reset
-and then forgets it: bytes that waited are read, the reset itself is never heard of, and the
-connection hangs. And a stream that is held back must still learn that its peer is gone. It also
-saves half a kibibyte a watched descriptor.
+On our own loop (``proxy.net.loop``) one epoll holds user sockets and asyncio's descriptors, and
+asyncio is not woken for what does not concern it. On any other the loop watches one descriptor,
+our epoll's, and what is ready behind it is told to its owner.
+
+The kernel's flags are needed for two things. Other loops call a reader once more when a socket is
+reset, and then forget it or tell nobody why: bytes that waited are read, the reset itself is never
+heard of, and the connection hangs. And a stream that is held back must still learn that its peer
+is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import select
+import time
 from typing import Final, Protocol, final
 
 READ: Final = select.EPOLLIN
@@ -25,6 +29,8 @@ ENDED: Final = select.EPOLLHUP
 
 _MOST: Final = 256
 """Descriptors told of in one turn of the loop."""
+_TURNS: Final = 256
+"""Turns in a row without asyncio's being asked whether it has something to do."""
 
 
 class Pollable(Protocol):
@@ -55,15 +61,28 @@ class Corked(Protocol):
 class Poller:
     """Watches descriptors for one event loop."""
 
-    __slots__ = ("_corked", "_epoll", "_is_telling", "_watched", "loop")
+    __slots__ = (
+        "_corked",
+        "_epoll",
+        "_is_called",
+        "_is_nested",
+        "_is_telling",
+        "_watched",
+        "loop",
+    )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, is_nested: bool = True) -> None:
+        """``is_nested``: ``loop`` is to watch our epoll; else it calls ``wait``."""
         self.loop = loop
         self._epoll = select.epoll()
         self._watched: dict[int, Pollable] = {}
         self._corked: list[Corked] = []
         self._is_telling = False
-        loop.add_reader(self._epoll.fileno(), self._ready)
+        self._is_called = False
+        """Whether asyncio has got something to do since the last wait began."""
+        self._is_nested = is_nested
+        if is_nested:
+            loop.add_reader(self._epoll.fileno(), self._ready)
 
     def watch(self, fd: int, owner: Pollable, events: int) -> None:
         """Begin to watch ``fd`` for READ and WRITE as given; GONE and ENDED always come."""
@@ -81,29 +100,66 @@ class Poller:
 
     def cork(self, owner: Corked) -> None:
         """Ask ``owner`` to send when all that is ready now has been told; once for each call."""
-        if not self._corked and not self._is_telling:
+        if self._is_nested and not self._corked and not self._is_telling:
             self.loop.call_soon(self._uncork)
         self._corked.append(owner)
 
-    def close(self) -> None:
-        """Watch nothing any more."""
-        if not self._epoll.closed:
-            self.loop.remove_reader(self._epoll.fileno())
-            self._epoll.close()
+    def call(self) -> None:
+        """Let the wait end as soon as all that is ready has been told."""
+        self._is_called = True
 
-    def _ready(self) -> None:
-        self._is_telling = True
-        for fd, events in self._epoll.poll(0, _MOST):
-            owner = self._watched.get(fd)
-            if owner is None:
-                continue
-            try:
-                owner.on_ready(events)
-            except Exception as error:  # noqa: BLE001  # one owner's bug must not starve the rest
-                self._report("a descriptor's owner broke", error)
+    def wait(self, timeout_s: float) -> None:
+        """Tell owners what is ready until ``call`` is called, or for so many seconds.
+
+        Less than 0: for ever; 0: tell what is ready now. Returns earlier after many turns.
+        """
+        self._is_called = False
         if self._corked:
             self._uncork()
-        self._is_telling = False
+            if self._is_called:
+                timeout_s = 0.0
+        until = time.monotonic() + timeout_s if timeout_s > 0 else 0.0
+        for _ in range(_TURNS):
+            self._tell(timeout_s)
+            if self._is_called or timeout_s == 0:
+                return
+            if timeout_s > 0:
+                timeout_s = until - time.monotonic()
+                if timeout_s <= 0:
+                    return
+
+    def close(self) -> None:
+        """Watch nothing any more; what belongs to our own loop is closed with it."""
+        if self._is_nested and not self._epoll.closed:
+            self.loop.remove_reader(self._epoll.fileno())
+            self.end()
+
+    def end(self) -> None:
+        """Watch nothing any more, for the loop is closed."""
+        self._epoll.close()
+        self._watched.clear()
+        self._corked.clear()
+
+    def _ready(self) -> None:
+        self._tell(0)
+
+    def _tell(self, timeout_s: float) -> None:
+        """Wait once, then tell each owner what its descriptor is ready for."""
+        ready = self._epoll.poll(timeout_s, _MOST)
+        self._is_telling = True
+        try:
+            for fd, events in ready:
+                owner = self._watched.get(fd)
+                if owner is None:
+                    continue
+                try:
+                    owner.on_ready(events)
+                except Exception as error:  # noqa: BLE001  # one owner's bug must not starve the rest
+                    self._report("a descriptor's owner broke", error)
+            if self._corked:
+                self._uncork()
+        finally:
+            self._is_telling = False
 
     def _uncork(self) -> None:
         while self._corked:

@@ -22,7 +22,7 @@ from tests.support.programs import run_program, serving
 pytestmark = [
     pytest.mark.needs("curl", "nghttpd", "sha256sum"),
     pytest.mark.slow,
-    pytest.mark.asyncio(loop_factories=["uvloop"]),
+    pytest.mark.asyncio(loop_factories=["ours"]),
 ]
 
 GIBIBYTE: Final = 1 << 30

@@ -12,11 +12,10 @@ import signal
 import sys
 from pathlib import Path
 
-import uvloop
-
 from discovery.model import Address
 from identity.authority import load_authority
 from proxy.net.capture import FixedCapture
+from proxy.net.loop import Loop
 from tests.authority import Mesh
 from tests.sidecars import run_sidecar
 
@@ -38,5 +37,5 @@ async def main(authority: Path, descriptors: int, app: Address) -> int:
 
 if __name__ == "__main__":
     directory, limit, ip, port = sys.argv[1:]
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=Loop) as runner:
         sys.exit(runner.run(main(Path(directory), int(limit), Address(ip, int(port)))))

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from identity.generation import Generation
+from proxy.net.loop import Loop
 from proxy.wire.tls_library import CRYPTOGRAPHY, PYTHON
 from tests.authority import Mesh, mk_mesh
 from tests.sidecars import SETTINGS
@@ -17,7 +17,7 @@ from tests.sidecars import SETTINGS
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run every test here on both loops: they differ in how they treat readers and closing."""
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop, "ours": Loop}
 
 
 @pytest.fixture(scope="session")

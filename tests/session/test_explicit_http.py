@@ -159,13 +159,15 @@ async def test_strangers_are_not_served(web: Generation, api: Generation) -> Non
         serve(hello) as app,
         proxied(web, api, app, ip="127.0.0.9") as (running, entry),
     ):
-        reader, writer = await asyncio.open_connection(
-            entry.ip, entry.port, local_addr=("127.0.0.7", 0)
-        )
-        writer.write(b"GET http://api.shop/ HTTP/1.1\r\nHost: api.shop\r\n\r\n")
         with contextlib.suppress(OSError):
-            assert await reader.read() == b""
-        writer.close()
+            reader, writer = await asyncio.open_connection(
+                entry.ip, entry.port, local_addr=("127.0.0.7", 0)
+            )
+            writer.write(b"GET http://api.shop/ HTTP/1.1\r\nHost: api.shop\r\n\r\n")
+            try:
+                assert await reader.read() == b""
+            finally:
+                writer.close()
         assert (await running.until_event("connection failed"))["code"] == "not-local"
 
 

@@ -15,7 +15,7 @@ from tests.session.http_talk import Script, client
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.asyncio(loop_factories=["uvloop"])
+@pytest.mark.asyncio(loop_factories=["ours"])
 async def test_ten_thousand_requests_on_one_connection(
     web: Generation, api: Generation, way: str
 ) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import uvloop
+from proxy.net.loop import Loop
 
 T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
@@ -24,7 +24,7 @@ class Island:
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = addresses
-        self._loop = uvloop.new_event_loop()
+        self._loop = Loop()
         self._ready = threading.Event()
         self._failed: Exception | None = None
         self._thread = threading.Thread(target=self._live, daemon=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import final
 
 import pytest
-import uvloop
 
 from control.issuer_client import IssuerClient
 from control.issuer_frame import MAX_REQUEST_BYTES, decode_answer, frame, read_frame
@@ -21,6 +20,7 @@ from identity.csr import create_csr
 from identity.key import create_key
 from identity.ledger import read_entries
 from identity.request import INVALID, REFUSED, Certified, CertifyRequest
+from proxy.net.loop import Loop
 from tests.authority import Mesh, mk_identity, mk_mesh
 
 KEY = create_key()
@@ -82,7 +82,7 @@ async def _call(path: Path, data: bytes) -> Certified:
         return decode_answer(await read_frame(connection, 1 << 20))
 
 
-@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, Loop])
 def test_a_workload_is_given_its_certificate(
     mesh: Mesh, tmp_path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from proxy.net.loop import poller_of
 from proxy.net.poller import Poller
 from proxy.wire.tls_library import TlsLibrary, choose_library
 from tests.session.conftest import api, mesh, pytest_asyncio_loop_factories, tls_engine, web
@@ -17,7 +18,7 @@ __all__ = ["api", "mesh", "poller", "pytest_asyncio_loop_factories", "tls_engine
 @pytest.fixture
 async def poller() -> AsyncIterator[Poller]:
     """Return what watches sockets in this test's loop."""
-    poller = Poller(asyncio.get_running_loop())
+    poller = poller_of(asyncio.get_running_loop())
     yield poller
     poller.close()
 

@@ -12,6 +12,7 @@ import pytest
 from core.errors import ConfigError
 from discovery.model import Address
 from proxy.net.listener import Admission, Listener, bind_all
+from proxy.net.poller import Poller
 from proxy.net.sockopt import TcpOptions
 from tests.support.streams import ending_of, until
 
@@ -40,12 +41,12 @@ class Host:
 
 
 @asynccontextmanager
-async def listening(limit: int) -> AsyncIterator[tuple[Listener, Host]]:
+async def listening(poller: Poller, limit: int) -> AsyncIterator[tuple[Listener, Host]]:
     """Run a listener that admits so many."""
     admission = Admission(limit)
     host = Host(admission)
     ((_, sock),) = bind_all([("test", ANY_PORT)]).socks
-    listener = Listener(asyncio.get_running_loop(), sock, host, admission, TcpOptions())
+    listener = Listener(poller, sock, host, admission, TcpOptions())
     try:
         listener.start()
         yield listener, host
@@ -61,9 +62,9 @@ def connect(listener: Listener) -> socket.socket:
     return sock
 
 
-async def test_accepted_connections_have_their_options() -> None:
+async def test_accepted_connections_have_their_options(poller: Poller) -> None:
     """Not blocking, without delay, with keepalive and a bound on unacknowledged bytes."""
-    async with listening(10) as (listener, host):
+    async with listening(poller, 10) as (listener, host):
         with connect(listener):
             await until(lambda: host.guests)
             (guest,) = host.guests
@@ -75,9 +76,9 @@ async def test_accepted_connections_have_their_options() -> None:
             assert host.ips == ["127.0.0.1"]
 
 
-async def test_at_the_bound_the_next_one_waits() -> None:
+async def test_at_the_bound_the_next_one_waits(poller: Poller) -> None:
     """As many as the bound come in at once, one more when one has left; the pause is counted."""
-    async with listening(3) as (listener, host):
+    async with listening(poller, 3) as (listener, host):
         with contextlib.ExitStack() as stack:
             for _ in range(3):
                 stack.enter_context(connect(listener))
@@ -94,13 +95,12 @@ async def test_at_the_bound_the_next_one_waits() -> None:
             await until(lambda: len(host.guests) == 1)
 
 
-async def test_two_listeners_share_the_bound() -> None:
+async def test_two_listeners_share_the_bound(poller: Poller) -> None:
     """Who waited at either goes on when there is room."""
     admission = Admission(1)
     host = Host(admission)
     socks = bind_all([("one", ANY_PORT), ("two", ANY_PORT)]).socks
-    loop = asyncio.get_running_loop()
-    listeners = [Listener(loop, sock, host, admission, TcpOptions()) for _, sock in socks]
+    listeners = [Listener(poller, sock, host, admission, TcpOptions()) for _, sock in socks]
     with contextlib.ExitStack() as stack:
         for listener in listeners:
             stack.callback(listener.close)
@@ -128,9 +128,9 @@ def no_descriptors_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_out_of_descriptors_it_pauses_and_goes_on() -> None:
+async def test_out_of_descriptors_it_pauses_and_goes_on(poller: Poller) -> None:
     """With a growing pause instead of a busy loop; nobody who waits is lost."""
-    async with listening(10) as (listener, host):
+    async with listening(poller, 10) as (listener, host):
         with connect(listener):
             with no_descriptors_left():
                 await until(lambda: host.admission.pauses >= 2)
@@ -139,9 +139,9 @@ async def test_out_of_descriptors_it_pauses_and_goes_on() -> None:
             await until(lambda: host.guests)
 
 
-async def test_closing_ends_who_waits_and_frees_the_port() -> None:
+async def test_closing_ends_who_waits_and_frees_the_port(poller: Poller) -> None:
     """Also while accepting is paused, by the bound or for want of descriptors."""
-    async with listening(1) as (listener, host):
+    async with listening(poller, 1) as (listener, host):
         with connect(listener), connect(listener) as waiting:
             await until(lambda: host.admission.pauses)
             listener.close()
@@ -151,7 +151,7 @@ async def test_closing_ends_who_waits_and_frees_the_port() -> None:
             ((_, again),) = bind_all([("again", listener.address)]).socks
             again.close()
             host.see_off(1)
-    async with listening(1) as (listener, host):
+    async with listening(poller, 1) as (listener, host):
         with connect(listener):
             with no_descriptors_left():
                 await until(lambda: host.admission.pauses)

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, final
 
-import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.net.poller import Poller
+from proxy.net.loop import Loop, poller_of
 from proxy.net.splice import Pipes
 from tests.support.relays import joined
 from tests.support.streams import reset
@@ -120,7 +119,7 @@ class Seen:
 
 async def run(steps: list[Step], pipes: Pipes | None) -> Seen:
     """Play it, let everything come to its end, and hold what has to hold of any relay."""
-    poller = Poller(asyncio.get_running_loop())
+    poller = poller_of(asyncio.get_running_loop())
     with joined(poller, pipes) as both:
         client, server = Side(both.client), Side(both.server)
         both.relay.start()
@@ -178,7 +177,7 @@ def test_splicing_shows_what_copying_shows(steps: list[Step]) -> None:
     # Both directions may have a pipe from early on.
     program = [BULK, *steps]
     pipes = Pipes()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=Loop) as runner:
         copied = runner.run(run(program, None))
         spliced = runner.run(run(program, pipes))
     pipes.close()
