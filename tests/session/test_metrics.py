@@ -16,6 +16,7 @@ from tests.session.apps import echo, exchange, serve
 from tests.session.client import CLUSTER_IP, call, is_reset, run_client
 from tests.session.test_outbound import mk_control, mk_policy
 from tests.sidecars import Running, free_address, run_pair
+from tests.support.streams import until
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -73,6 +74,9 @@ async def test_a_meshed_connection_is_counted_on_both_sides(
     async with serve(echo) as app, run_pair(web, api, app) as pair:
         for _ in range(3):
             assert await exchange(pair.entry, b"12345") == b"12345"
+        # The client has its end; that both sidecars have theirs is another moment.
+        sides = [each.sidecar.runtime for each in (pair.client, pair.server)]
+        await until(lambda: not any(side.connections for side in sides))
         near, far = await scrape(pair.client), await scrape(pair.server)
     assert undeclared(near) | undeclared(far) == set()
 

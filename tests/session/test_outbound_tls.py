@@ -25,6 +25,10 @@ from tests.sidecars import Control
 pytestmark = pytest.mark.usefixtures("tls_engine")
 
 
+_PATIENCE = "10s"
+"""Where the server is threads of this process, a handshake takes as long as it takes."""
+
+
 def read_one_header(sock: ssl.SSLSocket) -> TransportHeader:
     """Read a transport header off a connection."""
     data = b""
@@ -47,7 +51,7 @@ async def test_an_independent_server_gets_header_and_bytes(
     context = mk_server_context(mesh, mk_files(mesh, "shop/api", tmp_path))
     control = Control(Watch(web))
     with tls_server(context, answer) as server:
-        async with run_client(web, control) as client:
+        async with run_client(web, control, OUTBOUND_CONNECT_TIMEOUT=_PATIENCE) as client:
             app = Address(server.address.ip, 8080)
             control.route(
                 CLUSTER_IP,
@@ -64,7 +68,7 @@ async def test_without_alpn_no_header_is_sent(mesh: Mesh, web: Generation, tmp_p
     context = mk_server_context(mesh, mk_files(mesh, "shop/api", tmp_path), alpn="")
     control = Control(Watch(web))
     with tls_server(context, echo_tls) as server:
-        async with run_client(web, control) as client:
+        async with run_client(web, control, OUTBOUND_CONNECT_TIMEOUT=_PATIENCE) as client:
             control.route(
                 CLUSTER_IP,
                 Endpoint(
@@ -88,7 +92,7 @@ async def test_a_gateway_is_asked_for_the_name(mesh: Mesh, web: Generation, tmp_
     context = mk_server_context(mesh, mk_files(mesh, "shop/gateway", tmp_path))
     control = Control(Watch(web))
     with tls_server(context, answer) as server:
-        async with run_client(web, control) as client:
+        async with run_client(web, control, OUTBOUND_CONNECT_TIMEOUT=_PATIENCE) as client:
             for override in (f"{name}:8080", name):
                 control.route(
                     CLUSTER_IP,

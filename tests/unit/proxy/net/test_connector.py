@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
 from pathlib import Path
@@ -51,12 +52,14 @@ async def test_nobody_there_is_refused_at_once(poller: Poller) -> None:
 
 async def test_a_black_hole_costs_the_timeout_and_no_more(poller: Poller) -> None:
     """No descriptor stays either, also when the caller gives up first."""
+    # Descriptors of earlier tests that wait for the collector are not to go in the middle of it.
+    gc.collect()
     with black_hole() as hole:
         before = descriptors()
         started = time.monotonic()
         with pytest.raises(ConnectTimeoutError, match=str(hole)):
-            await mk_connector(poller).connect(hole, 0.05)
-        assert 0.05 <= time.monotonic() - started < 0.5
+            await mk_connector(poller).connect(hole, 0.5)
+        assert 0.5 <= time.monotonic() - started < 5
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await mk_connector(poller).connect(hole, 60)

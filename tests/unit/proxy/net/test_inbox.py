@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -98,6 +99,9 @@ async def test_room_is_there_when_the_backlog_is_sent(poller: Poller) -> None:
     loop = asyncio.get_running_loop()
     size = 8 << 20
     with connected() as (near, peer):
+        # Buffers that stay as small as this: the kernel must not take everything at once.
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         inbox = Inbox(loop)
         inbox.stream = stream = Stream(poller, near, inbox)
         assert await inbox.room()
