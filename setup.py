@@ -69,6 +69,9 @@ CORE: Final = (
 """The compiled rooms and modules."""
 KERNELS: Final = "proxy/*/*.pyx"
 """What exists in C beside its reference."""
+DIRECT: Final = ("-fvisibility=hidden", "-fno-semantic-interposition", "-fno-plt")
+"""Functions of the core call each other, and Python's, without a look-up: nobody puts others in
+their place."""
 
 
 WISH: Final = os.environ.get("PILLION_COMPILE", "")
@@ -191,13 +194,13 @@ def _core() -> list[Any]:
     )
     try:
         # A builder has what it needs to compile, not what the core imports from others at run time.
-        return [
-            *mypycify(["--ignore-missing-imports", *modules], debug_level="0"),
-            *_kernels(),
-        ]
+        core = mypycify(["--ignore-missing-imports", *modules], debug_level="0")
     except SystemExit:
         _interpreted("mypyc cannot translate it (its own words are above)")
         return []
+    for each in core:
+        each.extra_compile_args = [*each.extra_compile_args, *DIRECT]
+    return [*core, *_kernels()]
 
 
 def _kernels() -> list[Any]:

@@ -22,6 +22,7 @@ from proxy.wire.native import value_of
 
 MAX_KEPT: Final = 65_536
 """Octets of a request's content that are kept for sending them again (Linkerd's bound)."""
+_clock: Final[Callable[[], float]] = monotonic
 NO_ERROR: Final = 0
 CANCEL: Final = 8
 """Error codes of RST_STREAM (RFC 9113 §7)."""
@@ -169,6 +170,7 @@ class Exchange:
         "is_grpc",
         "is_over",
         "is_reset",
+        "is_riding",
         "is_timed",
         "keeps_body",
         "over_at",
@@ -180,10 +182,12 @@ class Exchange:
         "status",
     )
 
-    def __init__(self, head: RequestHead, near: Near, *, ended: bool) -> None:
+    def __init__(
+        self, head: RequestHead, near: Near, *, ended: bool, is_riding: bool = False
+    ) -> None:
         self.head = head
         """As it goes on: whoever takes the exchange may put an edited one here."""
-        self.began: Final = monotonic()
+        self.began: Final = _clock()
         """Seconds of the monotonic clock, as all times here; the loop's own counts milliseconds."""
         self.ended_at = self.began
         """When the request's end came."""
@@ -199,6 +203,8 @@ class Exchange:
         """The client is told in words why we answer in the server's place."""
         self.case: Case | None = None
         self.request_ended = ended
+        self.is_riding: Final = is_riding
+        """It came as HTTP/1 by HTTP/2."""
         self.responded = False
         """A final head went to the client."""
         self.is_over = False
@@ -275,7 +281,7 @@ class Exchange:
     def on_request_end(self, trailers: Fields) -> None:
         """Pass the request's end on."""
         self.request_ended = True
-        self.ended_at = monotonic()
+        self.ended_at = _clock()
         if self.is_over:
             return
         self._trailers = trailers
@@ -367,7 +373,7 @@ class Exchange:
         if self._near is None:
             return
         if not self.sent:
-            self.first_at = monotonic()
+            self.first_at = _clock()
         if self.is_timed and self.case is not None:
             self.case.on_moved(self)
         self.sent += len(data)
@@ -379,7 +385,7 @@ class Exchange:
         near = self._near
         if near is None:
             return
-        now = monotonic()
+        now = _clock()
         if not self.sent:
             self.first_at = now
         self.sent += len(data)
@@ -460,7 +466,7 @@ class Exchange:
     def _finish(self, error: MeshError | None) -> None:
         self.is_over = True
         if self.over_at < 0:
-            self.over_at = monotonic()
+            self.over_at = _clock()
         far, self._far = self._far, None
         if far is not None and (error is not None or not self.request_ended):
             far.cancel()

@@ -10,6 +10,7 @@ from typing import Final, Protocol, final
 
 from core.errors import MeshError, UnreachableError
 from proxy.http.exchange import Exchange, Far
+from proxy.http.outgoing import Outgoing
 from proxy.net.poller import Corked, Poller
 from proxy.net.stream import CLOSED, Sink, Stream
 from proxy.wire.buffer import Buffer, owned
@@ -52,7 +53,6 @@ class Http1Far(Far, Sink, Corked):
         "_is_done",
         "_may_live",
         "_out",
-        "_out_size",
         "_owner",
         "_poller",
         "_reader",
@@ -66,7 +66,8 @@ class Http1Far(Far, Sink, Corked):
         self.stream: Final = stream
         self.carried = 0
         """Exchanges so far."""
-        self.idle_since = 0.0
+        self.idle_since = poller.loop.time()
+        """When its last exchange was over."""
         self._poller = poller
         self._owner: Http1FarOwner | None = owner
         self._reader = ResponseReader()
@@ -79,8 +80,7 @@ class Http1Far(Far, Sink, Corked):
         """The response has ended."""
         self._may_live = True
         self._request_ended = True
-        self._out: list[bytes] = []
-        self._out_size = 0
+        self._out: Final = Outgoing()
         stream.set_sink(self)
         stream.resume()
 
@@ -114,7 +114,7 @@ class Http1Far(Far, Sink, Corked):
         if self._is_done:
             return True
         self._add(write_chunk(data) if self._is_chunked else data)
-        if self._out_size >= FLUSH_OCTETS:
+        if self._out.size >= FLUSH_OCTETS:
             self._send()
         return not self.stream.congested
 
@@ -138,8 +138,7 @@ class Http1Far(Far, Sink, Corked):
         self.stream.resume()
 
     def _add(self, data: bytes) -> None:
-        self._out.append(data)
-        self._out_size += len(data)
+        self._out.add(data)
         if not self._is_corked:
             self._is_corked = True
             self._poller.cork(self)
@@ -150,11 +149,8 @@ class Http1Far(Far, Sink, Corked):
         self._send()
 
     def _send(self) -> None:
-        out = self._out
-        if out:
-            self._out = []
-            self._out_size = 0
-            self.stream.write(out[0] if len(out) == 1 else b"".join(out))
+        if self._out.size:
+            self.stream.write(self._out.take())
 
     # The response
 
@@ -181,7 +177,7 @@ class Http1Far(Far, Sink, Corked):
     def on_closed(self, error: Exception | None) -> None:
         """Take the exchange along."""
         exchange, self._exchange = self._exchange, None
-        self._out = []
+        self._out.clear()
         owner, self._owner = self._owner, None
         if owner is not None:
             owner.far_closed(self, error)
@@ -256,7 +252,9 @@ class Http1Far(Far, Sink, Corked):
 
     def _finish(self) -> None:
         """Go back to the pool, or close."""
-        self._exchange = None
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            self.idle_since = exchange.over_at
         owner = self._owner
         if self.stream.closed or owner is None:
             return

@@ -13,6 +13,7 @@ from typing import Final, Protocol, final
 from core.errors import DetectTimeoutError, MeshError
 from proxy.http.answer import answer_for
 from proxy.http.exchange import Exchange, Near, Service
+from proxy.http.outgoing import Outgoing
 from proxy.net.poller import Corked, Poller
 from proxy.net.relay import Relay
 from proxy.net.stream import Sink, Stream
@@ -74,7 +75,6 @@ class Http1Near(Near, Sink, Corked):
         "_is_last",
         "_linger_until",
         "_out",
-        "_out_size",
         "_owner",
         "_poller",
         "_reader",
@@ -101,8 +101,7 @@ class Http1Near(Near, Sink, Corked):
         self._started = -1.0
         """When the head on its way was first seen to be incomplete; below zero: none is."""
         self._linger_until = -1.0
-        self._out: list[bytes] = []
-        self._out_size = 0
+        self._out: Final = Outgoing()
 
     def start(self, early: bytes) -> None:
         """Begin to read; ``early`` has come before."""
@@ -162,7 +161,7 @@ class Http1Near(Near, Sink, Corked):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.near_is_gone()
-        self._out = []
+        self._out.clear()
         owner, self._owner = self._owner, None
         if owner is not None:
             owner.near_closed(error)
@@ -308,7 +307,7 @@ class Http1Near(Near, Sink, Corked):
     def send_body(self, data: bytes) -> bool:
         """Send content."""
         self._add(write_chunk(data) if self._is_chunked else data)
-        if self._out_size >= FLUSH_OCTETS:
+        if self._out.size >= FLUSH_OCTETS:
             self._send()
         return not self.stream.congested
 
@@ -350,8 +349,7 @@ class Http1Near(Near, Sink, Corked):
         relay.start(early_near=rest, early_far=early)
 
     def _add(self, data: bytes) -> None:
-        self._out.append(data)
-        self._out_size += len(data)
+        self._out.add(data)
         self._cork()
 
     def _cork(self) -> None:
@@ -370,11 +368,8 @@ class Http1Near(Near, Sink, Corked):
             self._settle()
 
     def _send(self) -> None:
-        out = self._out
-        if out:
-            self._out = []
-            self._out_size = 0
-            self.stream.write(out[0] if len(out) == 1 else b"".join(out))
+        if self._out.size:
+            self.stream.write(self._out.take())
 
     def _finish(self) -> None:
         """Go on to the next request."""
@@ -394,7 +389,7 @@ class Http1Near(Near, Sink, Corked):
     def _settle(self) -> None:
         """End the connection if nothing more is to be said on it, and it is still ours."""
         stream = self.stream
-        if self._owner is None or stream.closed or self._exchange is not None or self._out:
+        if self._owner is None or stream.closed or self._exchange is not None or self._out.size:
             return
         if not self._is_last and not (stream.ended_in and not self._reader.buffered):
             return

@@ -251,8 +251,9 @@ class Http2Near(Sink, LinkOwner):
 
     def _begin(self, event: RequestReceived) -> None:
         head = event.head
-        response = Http2Response(self, event.stream_id, is_riding=has_ridden(head))
-        exchange = Exchange(head, response, ended=event.ended)
+        is_riding = has_ridden(head)
+        response = Http2Response(self, event.stream_id, is_riding=is_riding)
+        exchange = Exchange(head, response, ended=event.ended, is_riding=is_riding)
         response.exchange = exchange
         self.streams[event.stream_id] = response
         self._service.begin(exchange)

@@ -153,7 +153,6 @@ class Http1Pool(Pool, Http1FarOwner):
         if self._is_retired or len(self._idle) >= MAX_IDLE:
             far.close()
             return
-        far.idle_since = self._poller.loop.time()
         self._idle.append(far)
 
     def far_closed(self, far: Http1Far, error: Exception | None) -> None:

@@ -27,7 +27,6 @@ from proxy.telemetry.transport import Cache, SideSlots
 from proxy.wire.http_field import Field, Fields
 from proxy.wire.http_message import HTTP_2, Form, RequestHead, ResponseHead
 from proxy.wire.native import without_fields
-from proxy.wire.orig_proto import has_ridden
 from proxy.wire.orig_proto_field import MARK
 
 CLIENT_ID: Final = b"l5d-client-id"
@@ -240,7 +239,7 @@ class InboundRequests(Service):
             if counts is None:
                 counts = self._plain_counts = self._counts.permitted(plain, is_grpc=False)
             counts.request()
-            self._carry(exchange, head, self._pool_for(head), counts, None)
+            self._carry(exchange, head, self._pool_for(exchange), counts, None)
             return
         verdict = self._any
         if verdict is None:
@@ -265,7 +264,7 @@ class InboundRequests(Service):
             self._log_allowed(head, verdict)
         counts = self._counts.permitted(verdict, is_grpc=exchange.is_grpc)
         counts.request()
-        pool = self._pool_for(head)
+        pool = self._pool_for(exchange)
         if not isinstance(going, RequestHead):
             exchange.case = InboundCase(self, pool, counts, record)
             _settle(exchange, going)
@@ -293,9 +292,9 @@ class InboundRequests(Service):
             record.carried()
         pool.carry(exchange)
 
-    def _pool_for(self, head: RequestHead) -> Pool:
+    def _pool_for(self, exchange: Exchange) -> Pool:
         """Return the connections that carry a request like this one."""
-        if head.version == HTTP_2 and not has_ridden(head):
+        if exchange.head.version == HTTP_2 and not exchange.is_riding:
             return self._pools.of(self._target, is_http2=True)
         pool = self._http1
         if pool is None or self._http1_dropped != self._pools.dropped:

@@ -6,6 +6,7 @@ What is decided here is decided by pure values: who is picked (``balancer``), wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic, time
 from typing import Final, Protocol, final
 
@@ -33,6 +34,7 @@ PROXY_ERROR: Final = b"l5d-proxy-error"
 PROVED_S: Final = 1.0
 """A gRPC stream that lives so long after its response began is a good sign of its endpoint."""
 _UNAVAILABLE: Final = 14
+_clock: Final[Callable[[], float]] = monotonic
 _BAD_GATEWAY: Final = 502
 _FROM_SIDECARS: Final = frozenset((MARK, PROXY_ERROR, b"l5d-proxy-connection"))
 """What one sidecar tells another; from an application it means nothing."""
@@ -379,7 +381,7 @@ class OutboundCase(Case):
     # Time
 
     def _now(self) -> float:
-        return monotonic()
+        return _clock()
 
     def on_request_end(self, exchange: Exchange) -> None:
         """Begin to count the time that the response has."""

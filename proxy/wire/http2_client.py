@@ -77,7 +77,7 @@ class Http2Client(Http2Connection):
         self._streams[stream_id] = stream
         self._outbox.send_head(stream, pseudo, fields, never_indexed, ends=ends)
         if ends:
-            self._outbox.finished = []
+            self._outbox.finished.clear()
         return stream_id
 
     def _is_idle(self, stream_id: int) -> bool:
