@@ -79,6 +79,8 @@ def footprint_rows(found: dict[str, list[Footprint | None]]) -> list[Row]:
 def _measure(candidate: Candidate, stage: Stage) -> Footprint:
     pair = start_pair(candidate, stage)
     try:
+        # What a hop does once it has started is done before it is asked for anything.
+        time.sleep(SETTLE_S)
         with idle_connections(stage, pair.entry, 1):
             pass
         time.sleep(SETTLE_S)

@@ -9,8 +9,12 @@ and logs. On SIGUSR1 it prints the garbage collector's longest pause since the l
 
 from __future__ import annotations
 
-import asyncio
 import gc
+
+# As ``pillion proxy`` starts (cli/start.py): what is loaded stays.
+gc.disable()
+
+import asyncio
 import json
 import os
 import signal
@@ -105,6 +109,8 @@ async def serve(config: Config, destination: Address) -> int:
     gc.callbacks.append(pauses)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sidecar.stop)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, pauses.tell)
+    gc.freeze()
+    gc.enable()
     return await sidecar.run()
 
 

@@ -84,6 +84,8 @@ def run(*, is_gateway: bool) -> NoReturn:
             clock,
             explicit,
         )
+        # All that is there by now would be looked at before the first connection is served.
+        gc.freeze()
         gc.enable()
         sys.exit(runner.run(_serve(sidecar, log, control)))
 

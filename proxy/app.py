@@ -59,6 +59,8 @@ APP_LISTENER: Final = "application"
 EXIT_DRAINED: Final = 0
 EXIT_DEADLINE: Final = 3
 _GC_THRESHOLDS: Final = (20_000, 20, 20)
+SETTLE_S: Final = 0.25
+"""How long the first connections have us to themselves."""
 _RESTART_PAUSE_S: Final = 1.0
 _NO_IDENTITY_REMINDER_S: Final = 15.0
 """Linkerd reminds every 15 s of a certificate that has not come."""
@@ -186,11 +188,12 @@ class Sidecar:
                     tls=self._tls.version,
                     drain_s=self._config.grace_period_s,
                 )
-                # The first connections come first; who asks us waits for nothing later.
-                await asyncio.sleep(0)
-                admin_door.open()
-                self._quiet_collector()
-                await self._stop.wait()
+                # Connections that waited for us come first: what is next may take as long as all
+                # their handshakes. Who asks the admin port meanwhile is served all the same.
+                if await self._settled():
+                    admin_door.open()
+                    self._quiet_collector()
+                    await self._stop.wait()
             status = await self._drained(runtime, inbound, outbound)
             for listener in admin:
                 listener.close()
@@ -262,9 +265,21 @@ class Sidecar:
         prepare(watch.current)
         watch.subscribe(prepare)
 
+    async def _settled(self) -> bool:
+        """Wait until the start is some time ago; False when we are stopped before."""
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                await self._stop.wait()
+        except TimeoutError:
+            return True
+        return False
+
     def _quiet_collector(self) -> None:
-        # What is there by now stays; closed connections free themselves, so that the collector
-        # looks for rare cycles only: some 10 % of a connection's cost at Python's own thresholds.
+        # What the start left behind was kept from the collector until there is time for it. What
+        # is there by now stays; closed connections free themselves, so that the collector looks
+        # for rare cycles only: some 10 % of a connection's cost at Python's own thresholds.
+        if gc.get_threshold() != _GC_THRESHOLDS:
+            gc.unfreeze()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
