@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Final, final
 
 from core.errors import ClosedEarlyError, MeshError, RefusedError, TcpAction, outcome_of
@@ -21,6 +19,7 @@ from proxy.http.connection import HttpConnection
 from proxy.inbound.detect import detect_client, read_transport_header
 from proxy.inbound.http import AppPools, InboundRequests, RateLimits
 from proxy.inbound.journal import Journal
+from proxy.inbound.port import Admitted, Counted, OpenPorts
 from proxy.net.connection import Connection, error_name, peer_of
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
@@ -36,45 +35,9 @@ from proxy.telemetry.metric import (
     server_labels,
     target_labels,
 )
-from proxy.telemetry.slot import Histogram
 from proxy.telemetry.transport import Cache, SideSlots
 from proxy.wire.http_detect import HttpKind
 from proxy.wire.transport_header import ALPN, SessionProtocol, TransportHeader
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """Labels and slots that all alike connections share."""
-
-    labels: Labels
-    near: SideSlots
-    far: SideSlots
-    life: Histogram
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """What is remembered of an admitted connection, to decide about it again."""
-
-    client: Client
-    target: Address
-    server: Metadata
-    authorization: Metadata
-    counted: Counted
-
-    def facts(self) -> dict[str, str]:
-        """Return who was let in where, and by which rule."""
-        return {
-            "direction": "inbound",
-            "client_ip": self.client.ip,
-            "client_identity": str(self.client.identity or ""),
-            "tls": self.client.tls.value,
-            "target": str(self.target),
-            "server": str(self.server),
-            "authorization": str(self.authorization),
-        }
 
 
 @final
@@ -112,16 +75,6 @@ class HttpClient:
         }
 
 
-@final
-@dataclass(slots=True)
-class OpenPort:
-    """A port with open connections; its policy is held, so that changes reach them."""
-
-    policy: Watch[ServerPolicy]
-    connections: set[Connection]
-    forget: Callable[[], None] = lambda: None
-
-
 Kind = tuple[Address, Metadata, ClientTls, Identity | None, str, bool]
 """What makes connections alike: target, server, and what the client's TLS was."""
 
@@ -151,7 +104,7 @@ class InboundServer:
         self._runtime = runtime
         self._gateway = gateway
         self._policies = policies
-        self._ports: dict[int, OpenPort] = {}
+        self._ports = OpenPorts(runtime, policies)
         self._greetings: Greetings[int, Greeted] = Greetings(runtime)
         self._http = InboundHttp(runtime.metrics)
         self._limits = RateLimits()
@@ -424,12 +377,7 @@ class InboundServer:
         )
         authorization = authz_labels(verdict.authorization)
         runtime.metrics.allow.child((*counted.labels, *authorization)).value += 1
-        runtime.log.info("connection", **about.facts())
-        self._remember(connection, target.port)
-        latest = self._policies.inbound(target.port).current
-        if latest is not policy:
-            # It changed while the application was dialled.
-            self._decide_again(target.port, latest)
+        self._ports.add(connection, about, policy)
         early = b"" if greeted is None else greeted.inbox.take()
         connection.relay.start(early_near=inbox.take(), early_far=early)
         return True
@@ -452,51 +400,10 @@ class InboundServer:
         life = metrics.life_seconds.child((_INBOUND, *server_labels(policy.metadata, target.port)))
         return self._counted.put(kind, Counted(labels, near, far, life))
 
-    def _remember(self, connection: Connection, port: int) -> None:
-        self._runtime.connections.add(connection)
-        open_port = self._ports.get(port)
-        if open_port is None:
-            open_port = self._ports[port] = OpenPort(self._policies.inbound(port), set())
-            open_port.forget = open_port.policy.subscribe(
-                lambda policy: self._decide_again(port, policy)
-            )
-        open_port.connections.add(connection)
-
-    def _decide_again(self, port: int, policy: ServerPolicy) -> None:
-        """Cut what a changed policy no longer allows."""
-        for connection in tuple(self._ports[port].connections):
-            about = connection.about
-            if not isinstance(about, Admitted):
-                continue
-            verdict = decide_connection(policy, about.client)
-            if isinstance(verdict, Refusal):
-                self._runtime.metrics.terminate.child(about.counted.labels).value += 1
-                log_denial(
-                    self._runtime.log,
-                    "connection terminated due to policy change",
-                    verdict,
-                    about.client,
-                    about.target,
-                    direction="inbound",
-                )
-                connection.relay.cut(RefusedError(verdict.reason, code=verdict.code))
-            elif verdict.authorization != about.authorization:
-                connection.about = replace(
-                    about, server=verdict.server, authorization=verdict.authorization
-                )
-
     def connection_closed(self, connection: Connection, error: Exception | None) -> None:
         """Forget a connection that is over."""
         runtime = self._runtime
-        runtime.connections.discard(connection)
-        about = connection.about
-        if isinstance(about, Admitted):
-            about.counted.life.observe(runtime.clock.monotonic() - connection.opened_at)
-            open_port = self._ports[about.target.port]
-            open_port.connections.discard(connection)
-            if not open_port.connections:
-                del self._ports[about.target.port]
-                open_port.forget()
+        self._ports.discard(connection)
         runtime.leave()
         runtime.log.debug(
             "connection closed",
