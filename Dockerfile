@@ -52,7 +52,8 @@ ENV PATH=/opt/pillion/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 # The base comes without the library's bytecode, and a sidecar cannot write any: it would compile
 # every module at each start.
 RUN PYTHONDONTWRITEBYTECODE= python -c "import cli.main, cli.sidecar, control.bootstrap, \
-control.issuer_client, control.launch, proxy.admin.pages, proxy.admin.policies, proxy.admin.server, \
+control.issuer_client, control.launch, cli.worker, cli.workers, proxy.admin.joined, \
+proxy.net.loads, proxy.net.sibling, proxy.admin.pages, proxy.admin.policies, proxy.admin.server, \
 proxy.telemetry.log"
 USER 2102:2102
 EXPOSE 4140 4143 4191

@@ -1,7 +1,8 @@
 """A sidecar from its environment: embedded control and the identity's source, wired into it.
 
 What a sidecar seldom needs is imported where it is used: its start is short, and it is small.
-Exit status: 0 drained, 2 settings, 3 the drain deadline was hit.
+Exit status: 0 drained, 2 settings, 3 the drain deadline was hit. Where several processes are to
+serve, this is each of them, and ``cli.workers`` who starts them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from identity.material import Material
 from identity.name import Identity, parse_identity
 from proxy.app import Providers, Sidecar
 from proxy.config import Config, read_config
+from proxy.crew import Crew
 from proxy.explicit import Explicit, plan_explicit
 from proxy.net.capture import ExplicitCapture, RedirectCapture
 from proxy.net.loop import Loop
@@ -38,18 +40,30 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 Service = tuple[str, Callable[[], Awaitable[None]]]
 
 
-def run(*, is_gateway: bool) -> NoReturn:
+def run(*, is_gateway: bool, crew: Crew | None = None) -> NoReturn:
     """Run a sidecar until it is asked to end, and exit with its status.
 
     ``is_gateway``: it stands for a whole cluster, beside no application: what comes to it was
-    dialled as it comes.
+    dialled as it comes. ``crew``: it is one of several workers.
     """
     for each in _ENDING:
         # Until there is something to drain, there is nothing to lose.
         signal.signal(each, lambda *_: sys.exit(0))
     config = read_config(os.environ)
-    log = make_logger(config.log_level, config.log_format, colors=config.log_colors)
-    if config.ignored:
+    log = make_logger(
+        config.log_level,
+        config.log_format,
+        colors=config.log_colors,
+        always=None if crew is None else {"worker": crew.number},
+    )
+    if crew is None and config.workers > 1:
+        from cli.workers import Workers, usable_workers  # noqa: PLC0415 - most are one process
+
+        count = usable_workers(config.workers, log)
+        if count > 1:
+            with Workers(config, _planned_explicit(config), log, is_gateway=is_gateway) as workers:
+                sys.exit(workers.run(count))
+    if config.ignored and (crew is None or crew.number == 1):
         log.info("settings ignored", names=list(config.ignored))
     clock = SystemClock()
     with asyncio.Runner(loop_factory=Loop) as runner:
@@ -83,11 +97,26 @@ def run(*, is_gateway: bool) -> NoReturn:
             log,
             clock,
             explicit,
+            crew,
         )
         # All that is there by now would be looked at before the first connection is served.
         gc.freeze()
         gc.enable()
         sys.exit(runner.run(_serve(sidecar, log, control)))
+
+
+def _planned_explicit(config: Config) -> Explicit | None:
+    """Return the ports to hold for the application, as whoever starts the workers sees them."""
+    if not config.is_explicit:
+        return None
+    control = EmbeddedControl(
+        str(config.mesh_dir), config.pod_namespace, config.pod_name, SystemClock()
+    )
+    try:
+        asyncio.run(control.start())
+        return _explicit(config, control, _who_we_are(config, control)[1])
+    finally:
+        control.close()
 
 
 def _exports(

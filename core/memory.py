@@ -1,4 +1,4 @@
-"""What a process holds in memory that it needs no more."""
+"""How much memory a process may have, and what it holds of it that it needs no more."""
 
 from __future__ import annotations
 
@@ -35,3 +35,22 @@ def release_code() -> int:
         first = int(start, 16)
         released += advise(first, int(end, 16) - first, _DONTNEED) == 0
     return released
+
+
+def memory_limit() -> int:
+    """Return the container's memory limit in bytes, or the machine's memory."""
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(path).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if text.isdecimal() and int(text) < 1 << 60:
+            return int(text)
+    return _machine_memory()
+
+
+def _machine_memory() -> int:
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024
+    return 1 << 30

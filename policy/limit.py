@@ -6,8 +6,12 @@ The total is asked first; a client with an override is measured by that alone; a
 without identity share one bucket. What a later bucket refuses the total has still counted.
 
 A bucket that was not used for a second is full, so the table keeps the last two seconds only,
-and at most ``MAX_IDENTITIES`` clients of each; the rest share one bucket. This module is
-compiled.
+and at most ``MAX_IDENTITIES`` clients of each; the rest share one bucket.
+
+Of several workers, who know nothing of each other's buckets, each admits its share: together no
+more than the rate. A bucket holds a whole request at least, so of a rate below the number of
+workers as many as those may go at one instant; it then takes as many seconds to be full. This
+module is compiled.
 """
 
 from __future__ import annotations
@@ -24,10 +28,13 @@ MAX_IDENTITIES: Final = 10_000
 _SECOND_NS: Final = 1_000_000_000
 
 
-def take(full_at_ns: int, now_ns: int, per_second: int) -> tuple[int, bool]:
-    """Take one request from a bucket: when it is full again, and whether the request may go."""
-    interval_ns = _SECOND_NS // per_second
-    if full_at_ns - now_ns > interval_ns * (per_second - 1):
+def take(full_at_ns: int, now_ns: int, per_second: int, workers: int = 1) -> tuple[int, bool]:
+    """Take one request from a bucket: when it is full again, and whether the request may go.
+
+    ``workers``: how many share the rate, ourselves included.
+    """
+    interval_ns = _SECOND_NS * workers // per_second
+    if full_at_ns - now_ns > interval_ns * (max(per_second // workers, 1) - 1):
         return full_at_ns, False
     return max(full_at_ns, now_ns) + interval_ns, True
 
@@ -36,10 +43,17 @@ def take(full_at_ns: int, now_ns: int, per_second: int) -> tuple[int, bool]:
 class RateState:
     """The buckets of one rate limit. Made anew when the limit changes: then they are full."""
 
-    __slots__ = ("_before", "_last", "_override_of", "_overrides", "_total", "_turn_ns", "limit")
+    __slots__ = (
+        *("_before", "_last", "_long_ns", "_override_of", "_overrides", "_total", "_turn_ns"),
+        *("_workers", "limit"),
+    )
 
-    def __init__(self, limit: RateLimit) -> None:
+    def __init__(self, limit: RateLimit, workers: int = 1) -> None:
+        """Begin with full buckets; ``workers`` share the limit, ourselves included."""
         self.limit: Final = limit
+        self._workers: Final = workers
+        self._long_ns: Final = _SECOND_NS * workers
+        """How long it takes at most until an empty bucket is full."""
         self._total = 0
         self._overrides = [0] * len(limit.overrides)
         self._override_of: Final[dict[str, int]] = {}
@@ -55,14 +69,15 @@ class RateState:
         limit = self.limit
         now_ns = int(now * 1e9)
         if limit.total is not None:
-            self._total, may_go = take(self._total, now_ns, limit.total)
+            self._total, may_go = take(self._total, now_ns, limit.total, self._workers)
             if not may_go:
                 return LimitHit(limit.metadata, LimitScope.TOTAL, limit.total)
         name = identity.name if identity is not None else ""
         index = self._override_of.get(name, -1)
         if index >= 0:
             rate = limit.overrides[index].requests_per_second
-            self._overrides[index], may_go = take(self._overrides[index], now_ns, rate)
+            full_at_ns = self._overrides[index]
+            self._overrides[index], may_go = take(full_at_ns, now_ns, rate, self._workers)
             if not may_go:
                 return LimitHit(limit.metadata, LimitScope.IDENTITY, rate, is_override=True)
             return None
@@ -71,8 +86,8 @@ class RateState:
         return None
 
     def _take_own(self, name: str, now_ns: int, rate: int) -> bool:
-        if now_ns - self._turn_ns >= _SECOND_NS:
-            idle = now_ns - self._turn_ns >= 2 * _SECOND_NS
+        if now_ns - self._turn_ns >= self._long_ns:
+            idle = now_ns - self._turn_ns >= 2 * self._long_ns
             self._before = {} if idle else self._last
             self._last = {}
             self._turn_ns = now_ns
@@ -82,7 +97,7 @@ class RateState:
             if len(self._last) >= MAX_IDENTITIES:
                 name = ""
                 full_at_ns = self._last.get("", self._before.get("", 0))
-        self._last[name], may_go = take(full_at_ns, now_ns, rate)
+        self._last[name], may_go = take(full_at_ns, now_ns, rate, self._workers)
         return may_go
 
 

@@ -10,12 +10,13 @@ queue until then.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from core.clock import Clock, SystemClock
 from core.drain import Drain
@@ -25,14 +26,16 @@ from core.record import dataclass
 from core.watch import Watch
 from discovery.model import Address, Labels
 from identity.generation import Generation
+from policy.model import Client
 from proxy.config import Config
+from proxy.crew import Crew, loads_of
 from proxy.explicit import Explicit
 from proxy.gateway.prober import Prober
 from proxy.gateway.server import Gateway
 from proxy.inbound.server import InboundServer
 from proxy.net.capture import Capture
 from proxy.net.connector import Connector
-from proxy.net.listener import Accepted, Admission, Listener, bind_all
+from proxy.net.listener import Accepted, Admission, Bound, Listener, bind_all
 from proxy.net.loop import poller_of
 from proxy.net.poller import Poller
 from proxy.net.sockopt import TcpOptions
@@ -54,6 +57,9 @@ from proxy.telemetry.identity import count_identity
 from proxy.telemetry.log import Logger
 from proxy.telemetry.metric import Metrics
 from proxy.wire.tls_library import choose_library
+
+if TYPE_CHECKING:
+    from proxy.admin.pages import AdminPages
 
 APP_LISTENER: Final = "application"
 EXIT_DRAINED: Final = 0
@@ -100,31 +106,38 @@ class Sidecar:
         log: Logger,
         clock: Clock | None = None,
         explicit: Explicit | None = None,
+        crew: Crew | None = None,
     ) -> None:
+        """Take the listening sockets, or those of the ``crew`` that we are one worker of."""
         self._config = config
+        self._crew = crew
         self._providers = providers
         self._capture = capture
         self._own_ips = own_ips
         self._log = log
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._drain = Drain()
-        self._admission = Admission(config.max_connections)
+        workers = 1 if crew is None else crew.count
+        self._admission = Admission(
+            max(1, config.max_connections // workers), None if crew is None else crew.loads
+        )
         self._metrics = Metrics()
+        if crew is not None:
+            worker = ("worker", str(crew.number))
+            self._metrics.worker_starts.child((worker,)).value = crew.starts
         self._tls = choose_library(
             config.tls_engine, resume=config.tls_resume, hybrid=config.tls_hybrid
         )
         library = ("library", self._tls.version)
         self._metrics.tls_info.child((library, ("tls", "1.3"))).value = 1
+        self._pages: AdminPages | None = None
         self._stop = asyncio.Event()
         self._news = asyncio.Event()
         """Something happened that the start waits for: a certificate, or the order to stop."""
         self._options = TcpOptions(
             keepalive_s=config.keepalive_s, user_timeout_ms=config.user_timeout_ms
         )
-        bound = bind_all(
-            listen_addresses(config, explicit),
-            optional=APP_LISTENER if config.mesh_only_inbound else "",
-        )
+        bound = bind_ports(config, explicit) if crew is None else crew.bound
         self._socks = bound.socks
         self._explicit = explicit.without(bound.taken) if explicit is not None else None
 
@@ -174,11 +187,15 @@ class Sidecar:
                 ),
                 self._admission,
             )
+            if self._crew is not None:
+                self._answer_siblings(runtime, self._crew)
             for listener in admin:
                 listener.start()
             if await self._identified():
                 for listener in (*inbound, *outbound):
                     listener.start()
+                if self._crew is not None:
+                    self._crew.loads.tell(self._admission.open)
                 self._log.info(
                     "serving",
                     inbound=_texts(inbound),
@@ -241,6 +258,7 @@ class Sidecar:
             upgrades=config.h2_upgrade,
             metrics=self._metrics,
             log=self._log,
+            workers=1 if self._crew is None else self._crew.count,
             access_log=self._access_log(),
         )
 
@@ -289,28 +307,68 @@ class Sidecar:
         self, poller: Poller, name: str, handler: Accepted, admission: Admission
     ) -> tuple[Listener, ...]:
         return tuple(
-            Listener(poller, sock, handler, admission, self._options)
+            Listener(
+                poller,
+                sock,
+                handler,
+                admission,
+                self._options,
+                is_shared=self._crew is not None,
+            )
             for each, sock in self._socks
             if each == name
         )
 
     def _admin(self, runtime: Runtime) -> Accepted:
+        from proxy.admin.server import AdminServer  # noqa: PLC0415 - after the start, see LateDoor
+
+        pages = self._admin_pages(runtime)
+        if self._crew is None:
+            return AdminServer(runtime, pages)
+        from proxy.admin.joined import JoinedPages  # noqa: PLC0415 - most sidecars are one process
+
+        return AdminServer(runtime, JoinedPages(pages, self._crew))
+
+    def _answer_siblings(self, runtime: Runtime, crew: Crew) -> None:
+        """Answer the other workers' questions to our admin pages."""
+        from proxy.net.sibling import Question, Siblings, Told  # noqa: PLC0415 - as above
+
+        def answer(asked: Question) -> Told:
+            pages = self._admin_pages(runtime)
+            method, path, query, body, ip = asked
+            return Told(*pages.answer(method, path, query, body, Client(ip)))
+
+        def close() -> None:
+            siblings.close()
+            if crew.is_orphan():
+                # Whoever ends last finds nothing else there.
+                with contextlib.suppress(OSError):
+                    loads_of(crew.directory).unlink(missing_ok=True)
+                    crew.directory.rmdir()
+
+        siblings = Siblings(crew.socket(crew.number), answer)
+        runtime.on_end.append(close)
+        runtime.spawn(self._supervise("workers", siblings.run))
+
+    def _admin_pages(self, runtime: Runtime) -> AdminPages:
+        if self._pages is not None:
+            return self._pages
         from proxy.admin.pages import AdminPages  # noqa: PLC0415 - after the start, see LateDoor
         from proxy.admin.policies import PolicyPages  # noqa: PLC0415
-        from proxy.admin.server import AdminServer  # noqa: PLC0415
 
         config = self._config
         pod = f"{config.pod_namespace}/{config.pod_name}" if config.pod_name else ""
-        pages = AdminPages(
+        stop = self.stop if self._crew is None else self._crew.stop
+        self._pages = AdminPages(
             runtime,
             asdict(config),
             PolicyPages(runtime, self._providers.policies, pod),
             unready=self.unready,
             warnings=self.warnings,
             refresh=self._refresh_gauges,
-            stop=self.stop if config.shutdown_endpoint else None,
+            stop=stop if config.shutdown_endpoint else None,
         )
-        return AdminServer(runtime, pages)
+        return self._pages
 
     def unready(self) -> str:
         """Return why we are not ready; empty when we are."""
@@ -421,6 +479,14 @@ class LateDoor:
     def accepted(self, sock: socket.socket, ip: str) -> None:
         """Hand the connection on."""
         self.open().accepted(sock, ip)
+
+
+def bind_ports(config: Config, explicit: Explicit | None) -> Bound:
+    """Take the listening sockets of a sidecar. Raises ConfigError naming all it cannot have."""
+    return bind_all(
+        listen_addresses(config, explicit),
+        optional=APP_LISTENER if config.mesh_only_inbound else "",
+    )
 
 
 def listen_addresses(config: Config, explicit: Explicit | None) -> list[tuple[str, Address]]:

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Final, TypeVar, final
 
 from core.errors import ConfigError
+from core.memory import memory_limit
 from core.nearest import nearest_name
 from core.record import dataclass
 from discovery.model import Address
+from proxy.crew import MAX_WORKERS
 from proxy.elsewhere import ELSEWHERE
 from proxy.net.splice import affordable_pipes
 from proxy.setting import (
@@ -249,6 +251,13 @@ MAX_CONNECTIONS: Final = Setting(
     default="0",
     reason="Connections open at once; 0: what descriptors and memory allow.",
 )
+WORKERS: Final = Setting(
+    name="WORKERS",
+    form=count(MAX_WORKERS, least=1),
+    default="1",
+    reason="Processes that serve, no more of them than cores may be used. Each has its share of "
+    "rate limits and of connections ([workers](workers.md)).",
+)
 GRACE_PERIOD: Final = Setting(
     name="SHUTDOWN_GRACE_PERIOD",
     form=duration(),
@@ -358,6 +367,7 @@ class Config:
     keepalive_s: int
     user_timeout_ms: int
     max_connections: int
+    workers: int
     grace_period_s: float
     gateway_suffixes: tuple[str, ...]
     gateway_export_selector: str
@@ -481,6 +491,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
         keepalive_s=int(read.present(KEEPALIVE)),
         user_timeout_ms=int(read.present(USER_TIMEOUT) * 1000),
         max_connections=read.present(MAX_CONNECTIONS) or affordable_connections(),
+        workers=read.present(WORKERS),
         grace_period_s=read.present(GRACE_PERIOD),
         gateway_suffixes=read.value(GATEWAY_SUFFIXES) or (),
         gateway_export_selector=read.value(GATEWAY_EXPORT_SELECTOR) or "",
@@ -565,28 +576,9 @@ def affordable_connections(descriptors: int | None = None, memory_bytes: int | N
     if descriptors is None:
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if memory_bytes is None:
-        memory_bytes = _memory_limit()
+        memory_bytes = memory_limit()
     by_memory = memory_bytes // 2 // BYTES_A_CONNECTION
     if descriptors == resource.RLIM_INFINITY:
         return max(16, by_memory)
     by_descriptors = (descriptors - 64) // 2 - affordable_pipes(descriptors)
     return max(16, min(by_descriptors, by_memory))
-
-
-def _memory_limit() -> int:
-    """Return the container's memory limit in bytes, or the machine's memory."""
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(path).read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-        if text.isdecimal() and int(text) < 1 << 60:
-            return int(text)
-    return _machine_memory()
-
-
-def _machine_memory() -> int:
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemTotal:"):
-            return int(line.split()[1]) * 1024
-    return 1 << 30

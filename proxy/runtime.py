@@ -76,6 +76,8 @@ class Runtime:
     """Whether HTTP/1 goes to other sidecars as HTTP/2."""
     metrics: Metrics
     log: Logger
+    workers: int = 1
+    """Processes that serve this sidecar's ports, this one included."""
     access_log: AccessLog | None = None
     """Where requests are logged; None: they are not."""
     connections: set[OpenConnection] = field(default_factory=set)

@@ -89,15 +89,16 @@ def duration(least: str = "0", most: str = "365d", *, whole_seconds: bool = Fals
     return Form(f"duration, {least} to {most}", parse, units)
 
 
-def count(most: int) -> Form[int]:
-    """Return the form of an integer from 0 to ``most``."""
+def count(most: int, *, least: int = 0) -> Form[int]:
+    """Return the form of an integer from ``least`` to ``most``."""
 
     def parse(text: str) -> int:
-        if not (text.isascii() and text.isdecimal()) or len(text) > 18 or int(text) > most:
-            raise ValueError(f"{shown(text)} is no integer from 0 to {most}")
+        is_number = text.isascii() and text.isdecimal() and len(text) <= 18
+        if not is_number or not least <= int(text) <= most:
+            raise ValueError(f"{shown(text)} is no integer from {least} to {most}")
         return int(text)
 
-    return Form(f"integer, 0 to {most}", parse)
+    return Form(f"integer, {least} to {most}", parse)
 
 
 def _flag(text: str) -> bool:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Awaitable
 from typing import Final, Protocol, final
 
 import h11
 
 from core.errors import MeshError, OverloadError
 from policy.model import Client
+from proxy.admin.answer import Answer
 from proxy.inbound.detect import detect_client
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
@@ -36,8 +38,8 @@ class AdminHandler(Protocol):
 
     def answer(
         self, method: str, path: str, query: str, body: bytes, client: Client
-    ) -> tuple[int, str, bytes]:
-        """Return status, content type and body."""
+    ) -> Answer | Awaitable[Answer]:
+        """Return status, content type and body, or what will bring them."""
         ...
 
 
@@ -107,7 +109,7 @@ class AdminServer:
                 if request is None:
                     return
                 self._open[stream] = self._open.pop(stream, None)
-                self._respond(connection, stream, request, body, client)
+                await self._respond(connection, stream, request, body, client)
             except h11.RemoteProtocolError as error:
                 if connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
                     status = error.error_status_hint
@@ -157,7 +159,7 @@ class AdminServer:
                 else:
                     return None, b""
 
-    def _respond(
+    async def _respond(
         self,
         connection: h11.Connection,
         stream: Stream,
@@ -168,7 +170,8 @@ class AdminServer:
         target = request.target.decode("ascii", "replace")
         path, _, query = target.partition("?")
         method = request.method.decode("ascii")
-        status, content_type, content = self._handler.answer(method, path, query, body, client)
+        answer = self._handler.answer(method, path, query, body, client)
+        status, content_type, content = answer if isinstance(answer, tuple) else await answer
         self._send(connection, stream, status, content_type, content, is_head=method == "HEAD")
 
     def _send(

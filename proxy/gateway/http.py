@@ -109,7 +109,7 @@ class GatewayRules:
     def __init__(self, runtime: Runtime, discovery: DiscoveryProvider) -> None:
         self.runtime: Final = runtime
         self.telemetry: Final = OutboundHttp(runtime.metrics)
-        self.limits: Final = RateLimits()
+        self.limits: Final = RateLimits(runtime.workers)
         self.random: Final = random.Random()  # noqa: S311  # spreads load, keeps no secret
         ways = Ways(runtime, self.telemetry)
         self.inwards: Final = Destinations(runtime, Inwards(discovery, runtime.own_ips))

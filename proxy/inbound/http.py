@@ -435,9 +435,12 @@ def _filtered(exchange: Exchange, permit: Permit) -> RequestHead | ResponseHead 
 class RateLimits:
     """How much of each rate limit is used; one limit is shared by all connections to its port."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 1) -> None:
+        """Admit our share of each limit, as one of so many ``workers``."""
+        self._workers = workers
         self._states: Cache[RateLimit, RateState] = Cache()
 
     def of(self, limit: RateLimit) -> RateState:
         """Return the state of a limit, full when it is new."""
-        return self._states.get(limit) or self._states.put(limit, RateState(limit))
+        found = self._states.get(limit)
+        return found or self._states.put(limit, RateState(limit, self._workers))

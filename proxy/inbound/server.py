@@ -107,7 +107,7 @@ class InboundServer:
         self._ports = OpenPorts(runtime, policies)
         self._greetings: Greetings[int, Greeted] = Greetings(runtime)
         self._http = InboundHttp(runtime.metrics)
-        self._limits = RateLimits()
+        self._limits = RateLimits(runtime.workers)
         self._pools = AppPools(runtime, _APP_LABELS)
         self._counted: Cache[Kind, Counted] = Cache()
         self._connect_seconds = runtime.metrics.connect_seconds.child(

@@ -27,18 +27,34 @@ _ACCEPTS_A_TURN: Final = 64
 """So that one burst of connections does not hold up those that are open."""
 _PAUSE_MIN_S: Final = 0.05
 _PAUSE_MAX_S: Final = 1.0
+_DEFERENCE_S: Final = 0.001
+"""How long a connection is left to a worker that has fewer, which may be too busy to take it."""
 _NO_IPV6: Final = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
 _TRANSIENT: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+class Loads(Protocol):
+    """How many connections each of several workers has."""
+
+    def tell(self, connections: int) -> None:
+        """Say how many we have."""
+        ...
+
+    def is_least(self) -> bool:
+        """Whether another connection is ours to take, and not somebody's who has less."""
+        ...
 
 
 @final
 class Admission:
     """How many user connections may be open at once, over all listeners."""
 
-    __slots__ = ("limit", "open", "pauses", "waiting")
+    __slots__ = ("limit", "loads", "open", "pauses", "waiting")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, loads: Loads | None = None) -> None:
+        """Bound connections; ``loads`` tells other workers of them, and of theirs."""
         self.limit = limit
+        self.loads = loads
         self.open = 0
         self.pauses = 0
         """How often accepting had to pause."""
@@ -52,10 +68,14 @@ class Admission:
     def enter(self) -> None:
         """Count one more connection."""
         self.open += 1
+        if self.loads is not None:
+            self.loads.tell(self.open)
 
     def leave(self) -> None:
         """Count one less, and let listeners that wait go on."""
         self.open -= 1
+        if self.loads is not None:
+            self.loads.tell(self.open)
         if self.waiting and not self.full:
             waiting, self.waiting = self.waiting, []
             for listener in waiting:
@@ -78,6 +98,9 @@ class Listener(Pollable):
         "_accepting",
         "_admission",
         "_handler",
+        "_is_deferring",
+        "_is_shared",
+        "_loads",
         "_pause_s",
         "_poller",
         "_sock",
@@ -92,8 +115,15 @@ class Listener(Pollable):
         handler: Accepted,
         admission: Admission,
         options: TcpOptions,
+        *,
+        is_shared: bool = False,
     ) -> None:
+        """Serve ``sock``; ``is_shared``: other processes accept from it, too."""
         self._poller = poller
+        self._is_shared = is_shared
+        self._is_deferring = False
+        """Left a connection to a worker that has fewer, a moment ago."""
+        self._loads = admission.loads if is_shared else None
         self._sock = sock
         self._handler = handler
         self._admission = admission
@@ -112,6 +142,7 @@ class Listener(Pollable):
     def resume(self) -> None:
         """Accept again, unless closed."""
         self._timer = None
+        self._is_deferring = False
         if self._accepting or self._sock.fileno() < 0:
             return
         self._accepting = True
@@ -123,10 +154,16 @@ class Listener(Pollable):
         Closing alone would reset clients that are connected as far as they know: those in the
         kernel's queue, and those whose last segment of the handshake is on its way.
         """
+        self._loads = None
+        if self._is_deferring:
+            self._stop_timer()
+            self.resume()
         if self._accepting:
-            drop_new_handshakes(self._sock)
+            # Where others accept, too, one that leaves alone must not shut the door for all.
+            if not self._is_shared:
+                drop_new_handshakes(self._sock)
             await asyncio.sleep(HANDSHAKE_S)
-        while self._accepting and self._take():
+        while self._accepting and self._accept(_ACCEPTS_A_TURN):
             pass
         self.close()
 
@@ -135,9 +172,7 @@ class Listener(Pollable):
         if self._sock.fileno() < 0:
             return
         self._stop()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         self._sock.close()
 
     def _stop(self) -> None:
@@ -150,9 +185,36 @@ class Listener(Pollable):
         del events
         self._take()
 
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self) -> None:
+        """Accept one whom nobody else has taken, and go on as before."""
+        self.resume()
+        self._accept(1)
+
     def _take(self) -> bool:
         """Accept a turn's worth; False once nobody waits, or accepting has paused."""
+        loads = self._loads
+        if loads is None:
+            return self._accept(_ACCEPTS_A_TURN)
+        if not loads.is_least():
+            self._stop()
+            self._is_deferring = True
+            self._timer = self._poller.loop.call_later(_DEFERENCE_S, self._late)
+            return False
         for _ in range(_ACCEPTS_A_TURN):
+            if not self._accept(1):
+                return False
+            if not loads.is_least():
+                break
+        return True
+
+    def _accept(self, most: int) -> bool:
+        """Accept so many; False once nobody waits, or accepting has paused."""
+        for _ in range(most):
             if self._admission.full:
                 self._admission.pauses += 1
                 self._stop()

@@ -62,7 +62,7 @@ def _lines(family: Table[Any]) -> Iterator[str]:
                 found = ends[suffix, more] = (f"{name}{suffix}", _text(more))
             comma = "," if more and labels else ""
             braced = f"{{{common}{comma}{found[1]}}}" if more or labels else ""
-            yield f"{found[0]}{braced} {_number(value)}\n"
+            yield f"{found[0]}{braced} {number_text(value)}\n"
 
 
 def _text(labels: Labels) -> str:
@@ -75,7 +75,8 @@ def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
-def _number(value: float) -> str:
+def number_text(value: float) -> str:
+    """Return a value as the format writes it."""
     if isinstance(value, int):
         return str(value)
     text = repr(value)

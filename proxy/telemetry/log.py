@@ -95,21 +95,29 @@ class Logger:
 
 
 def make_logger(
-    level: str, form: str, stream: TextIO | None = None, *, colors: bool | None = None
+    level: str,
+    form: str,
+    stream: TextIO | None = None,
+    *,
+    colors: bool | None = None,
+    always: Mapping[str, object] | None = None,
 ) -> Logger:
     """Return the process's logger.
 
     ``level`` is one of LEVELS; ``form`` is ``json``, ``pretty``, or ``auto``: pretty on a
     terminal, JSON elsewhere. ``colors`` are for the pretty form; None: on a terminal.
+    ``always``: fields of every event.
     """
     out = stream if stream is not None else sys.stderr
     if form == "auto":
         form = "pretty" if out.isatty() else "json"
     if form == "json":
-        return Logger(_json_writer(out), level)
-    return Logger(
-        _pretty_writer(out, is_colorful=out.isatty() if colors is None else colors), level
-    )
+        write = _json_writer(out)
+    else:
+        write = _pretty_writer(out, is_colorful=out.isatty() if colors is None else colors)
+    if not always:
+        return Logger(write, level)
+    return Logger(lambda level, event, fields: write(level, event, {**always, **fields}), level)
 
 
 def _json_writer(out: TextIO) -> Writer:

@@ -222,6 +222,12 @@ class Metrics:
         self.connections_max = Family(
             "pillion_connections_max", "gauge", "Connections that may be open at once."
         )
+        self.worker_starts = Family(
+            "pillion_worker_starts_total",
+            "counter",
+            "Starts of each worker that runs, where there are several (PILLION_WORKERS).",
+            ("worker",),
+        )
         self.folds = Family(
             "pillion_metric_folds_total",
             "counter",

@@ -31,6 +31,7 @@ NEVER: Final = (
     *("click", "rich", "structlog", "google", "prometheus_client", "grpc", "re2"),
     *("cryptography.x509", "cryptography.exceptions", "cryptography.hazmat.primitives"),
     *("cli.main", "cli.proxy", "cli.version", "control.issuer_client", "control.dev_issuer"),
+    *("cli.workers", "cli.worker", "proxy.net.sibling", "proxy.net.loads", "proxy.admin.joined"),
     *("difflib", "_strptime", "encodings.idna", "unittest", "distutils", "importlib.metadata"),
 )
 """What a sidecar whose leaf others renew has no use for until somebody asks."""

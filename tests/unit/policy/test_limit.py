@@ -152,3 +152,46 @@ def test_a_fresh_bucket_holds_exactly_its_rate(rate: int) -> None:
         full_at, may_go = take(full_at, 10**12, rate)
         answers.append(may_go)
     assert answers == [True] * rate + [False]
+
+
+@given(
+    st.integers(1, 10_000),
+    st.integers(2, 16),
+    st.lists(st.tuples(st.integers(0, 15), st.integers(0, 2_000_000_000)), min_size=1, max_size=60),
+)
+def test_workers_together_admit_no_more_than_one_would(
+    rate: int, workers: int, steps: list[tuple[int, int]]
+) -> None:
+    """However requests fall to them: the rate, and at one instant a whole request each at least."""
+    now, full_at, gone = 10**12, [0] * workers, list[int]()
+    for number, step in steps:
+        now += step
+        index = number % workers
+        full_at[index], may_go = take(full_at[index], now, rate, workers)
+        if may_go:
+            gone.append(now)
+    most_at_once = workers * max(rate // workers, 1)
+    assert most_at_once <= max(rate, workers)
+    for start in gone:
+        for end in (each for each in gone if each >= start):
+            admitted = sum(1 for each in gone if start <= each <= end)
+            # One more for each worker: its next may fall just into the span.
+            assert admitted <= most_at_once + (end - start) * rate / 1e9 + 1e-3 + workers - 1
+
+
+@given(st.integers(1, 1000), st.integers(1, 16))
+def test_each_worker_admits_its_share_for_ever(rate: int, workers: int) -> None:
+    """Of a minute of more requests than it may: what the rate gives it, and what it began with."""
+    full_at, gone = 0, 0
+    for moment in range(0, 60_000_000_000, 1_000_000_000 // 200):
+        full_at, may_go = take(full_at, 10**12 + moment, rate, workers)
+        gone += may_go
+    assert gone <= 60 * rate / workers + max(rate // workers, 1) + 1
+
+
+def test_a_bucket_of_less_than_one_a_second_is_not_forgotten() -> None:
+    """One a second for four workers: each admits one in four seconds, and remembers for as long."""
+    state = RateState(RateLimit(metadata=META, identity=1), 4)
+    times = [1.0, 2.0, 3.5, 4.9, 5.1, 7.0, 9.2]
+    answers = scopes(state, *((ONE, each) for each in times))
+    assert answers == [None, OWN, OWN, OWN, None, OWN, None]

@@ -10,7 +10,10 @@ from proxy.admin.pages import MAX_SHOWN
 from tools.pages import ROOT
 
 LEVELS = {"debug", "info", "warning", "error", "exception"}
-SOURCES = [*sorted((ROOT / "proxy").rglob("*.py")), ROOT / "cli/sidecar.py"]
+SOURCES = [
+    *sorted((ROOT / "proxy").rglob("*.py")),
+    *(ROOT / "cli" / name for name in ("sidecar.py", "workers.py")),
+]
 
 
 def _name(node: ast.AST) -> str:

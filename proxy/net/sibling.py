@@ -1,0 +1,173 @@
+"""What the workers of one sidecar ask each other: one question, one answer, then the end.
+
+    question  u32 length, JSON: method, path, query, body, ip
+    answer    u32 length, JSON: status, type; u32 length, the body
+
+Lengths are big-endian and count what follows them. Both ends belong to one user, which each
+makes sure of (SO_PEERCRED, unix(7)).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple, final
+
+from core.errors import ConnectRefusedError, ConnectTimeoutError, MeshError, UnreachableError
+
+MAX_QUESTION_BYTES: Final = 256 * 1024
+"""Several times what the admin port takes of head and body, written as JSON."""
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+MAX_CALLERS: Final = 32
+"""Questions that are answered at once; others wait in the kernel's queue."""
+ANSWER_S: Final = 5.0
+"""How long a caller may take, from connecting to having read the answer."""
+_PAUSE_S: Final = 0.5
+_LENGTH: Final = struct.Struct(">I")
+_CREDENTIALS: Final = struct.Struct("iII")
+_MAX_HEAD_BYTES: Final = 1024
+_GONE: Final = frozenset((errno.ECONNREFUSED, errno.ENOENT, errno.ECONNRESET, errno.EPIPE))
+
+
+class Question(NamedTuple):
+    """A request to the admin port."""
+
+    method: str
+    path: str
+    query: str
+    body: bytes
+    ip: str
+    """Who asks."""
+
+
+class Told(NamedTuple):
+    """The answer."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+@final
+class Siblings:
+    """Answers the other workers."""
+
+    def __init__(self, path: Path, answer: Callable[[Question], Told]) -> None:
+        """Open the socket. Raises OSError."""
+        self._path = path
+        self._answer = answer
+        self._free = asyncio.Semaphore(MAX_CALLERS)
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.settimeout(0)
+        self._listener.bind(str(path))
+        self._listener.listen(MAX_CALLERS)
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as callers:
+            while True:
+                await self._free.acquire()
+                try:
+                    sock, _ = await loop.sock_accept(self._listener)
+                except OSError:
+                    # Out of descriptors, most likely: connections that end give some back.
+                    self._free.release()
+                    await asyncio.sleep(_PAUSE_S)
+                    continue
+                callers.create_task(self._serve(sock))
+
+    async def _serve(self, sock: socket.socket) -> None:
+        try:
+            # A caller that breaks off, or is none of ours, hurts nobody but itself.
+            with sock, contextlib.suppress(OSError, MeshError, ValueError, KeyError, TypeError):
+                _must_be_ours(sock)
+                async with asyncio.timeout(ANSWER_S):
+                    asked = json.loads(await _read_frame(sock, MAX_QUESTION_BYTES))
+                    told = self._answer(
+                        Question(
+                            str(asked["method"]),
+                            str(asked["path"]),
+                            str(asked["query"]),
+                            str(asked["body"]).encode("latin-1"),
+                            str(asked["ip"]),
+                        )
+                    )
+                    head = json.dumps({"status": told.status, "type": told.content_type})
+                    data = _frame(head.encode()) + _frame(told.body)
+                    await asyncio.get_running_loop().sock_sendall(sock, data)
+        finally:
+            self._free.release()
+
+
+async def ask_sibling(path: Path, question: Question, timeout_s: float) -> Told:
+    """Return what the worker at ``path`` answers.
+
+    Raises ConnectRefusedError where no worker is there, ConnectTimeoutError where one does not
+    answer, UnreachableError for an answer that is none.
+    """
+    asked = question._replace(body=b"")._asdict() | {"body": question.body.decode("latin-1")}
+    try:
+        async with asyncio.timeout(timeout_s):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+                sock.settimeout(0)
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(sock, str(path))
+                _must_be_ours(sock)
+                await loop.sock_sendall(sock, _frame(json.dumps(asked).encode()))
+                head = json.loads(await _read_frame(sock, _MAX_HEAD_BYTES))
+                body = await _read_frame(sock, MAX_ANSWER_BYTES)
+                return Told(int(head["status"]), str(head["type"]), body)
+    except TimeoutError as error:
+        reason = f"it has not answered within {timeout_s:g} s"
+        raise ConnectTimeoutError(reason) from error
+    except OSError as error:
+        if error.errno in _GONE:
+            raise ConnectRefusedError("it is not running") from error
+        raise UnreachableError(error.strerror or str(error)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnreachableError(f"its answer makes no sense: {error}") from error
+
+
+def _must_be_ours(sock: socket.socket) -> None:
+    """Raise UnreachableError for a peer of another user."""
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    uid = _CREDENTIALS.unpack(raw)[1]
+    if uid != os.geteuid():
+        raise UnreachableError(f"the other end belongs to user {uid}, and we to {os.geteuid()}")
+
+
+def _frame(body: bytes) -> bytes:
+    return _LENGTH.pack(len(body)) + body
+
+
+async def _read_frame(sock: socket.socket, limit: int) -> bytes:
+    (length,) = _LENGTH.unpack(await _read_exactly(sock, _LENGTH.size))
+    if length > limit:
+        raise UnreachableError(f"a frame of {length} bytes; {limit} are taken")
+    return await _read_exactly(sock, length)
+
+
+async def _read_exactly(sock: socket.socket, size: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    data = bytearray()
+    while len(data) < size:
+        piece = await loop.sock_recv(sock, min(size - len(data), 1 << 20))
+        if not piece:
+            # It ended a moment ago, or could not answer: either way it says no more.
+            raise ConnectRefusedError("it is not running")
+        data += piece
+    return bytes(data)

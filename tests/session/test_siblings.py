@@ -1,0 +1,181 @@
+"""What workers ask each other, and a listening socket that they share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from core.errors import ConnectRefusedError, ConnectTimeoutError, UnreachableError
+from proxy.net.listener import Admission, Listener
+from proxy.net.loads import ABSENT, SLACK, SharedLoads, write_absent, write_loads
+from proxy.net.loop import poller_of
+from proxy.net.sibling import MAX_QUESTION_BYTES, Question, Siblings, Told, ask_sibling
+from proxy.net.sockopt import TcpOptions
+
+ASKED = Question("PUT", "/proxy-log-level", "a=b", b"\x00\xff", "10.0.0.1")
+
+
+@contextlib.asynccontextmanager
+async def answering(path: Path, answer: Callable[[Question], Told]) -> AsyncIterator[Siblings]:
+    """Answer questions at ``path``."""
+    siblings = Siblings(path, answer)
+    task = asyncio.create_task(siblings.run())
+    try:
+        yield siblings
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        siblings.close()
+
+
+async def test_a_question_comes_as_it_was_asked(tmp_path: Path) -> None:
+    """And so does its answer, however large."""
+    asked: list[Question] = []
+
+    def answer(question: Question) -> Told:
+        asked.append(question)
+        return Told(299, "text/x", bytes(3_000_000))
+
+    async with answering(tmp_path / "1", answer):
+        assert await ask_sibling(tmp_path / "1", ASKED, 10) == (299, "text/x", bytes(3_000_000))
+    assert asked == [ASKED]
+    assert not (tmp_path / "1").exists()
+
+
+async def test_who_is_gone_is_told_from_who_hangs(tmp_path: Path) -> None:
+    """A killed worker's socket is still there; one that hangs accepts nothing."""
+    with pytest.raises(ConnectRefusedError, match="it is not running"):
+        await ask_sibling(tmp_path / "1", ASKED, 10)
+    with socket.socket(socket.AF_UNIX) as hanging:
+        hanging.bind(str(tmp_path / "2"))
+        hanging.listen()
+        with pytest.raises(ConnectTimeoutError, match=r"not answered within 0\.1 s"):
+            await ask_sibling(tmp_path / "2", ASKED, 0.1)
+    with pytest.raises(ConnectRefusedError):
+        await ask_sibling(tmp_path / "2", ASKED, 10)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"\0\0\0\1",
+        struct.pack(">I", MAX_QUESTION_BYTES + 1) + bytes(64),
+        b"\0\0\0\2{]",
+        b"\0\0\0\2[]",
+        b'\0\0\0\x0d{"method": 1}',
+    ],
+)
+async def test_nonsense_hurts_nobody_else(tmp_path: Path, sent: bytes) -> None:
+    """It gets no answer, and others are answered all the same."""
+    async with answering(tmp_path / "1", lambda _: Told(200, "", b"ok")):
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "1"))
+        writer.write(sent)
+        writer.write_eof()
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+        assert (await ask_sibling(tmp_path / "1", ASKED, 10)).body == b"ok"
+
+
+async def test_a_question_at_its_bound_is_answered(tmp_path: Path) -> None:
+    """One octet more is not (above)."""
+    body = b'{"method": "", "path": "", "query": "", "ip": "", "body": "%s"}'
+    padded = body.replace(b"%s", b"x" * (MAX_QUESTION_BYTES - len(body) + 2))
+    assert len(padded) == MAX_QUESTION_BYTES
+    async with answering(tmp_path / "1", lambda _: Told(200, "", b"ok")):
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "1"))
+        writer.write(struct.pack(">I", len(padded)) + padded)
+        assert (await asyncio.wait_for(reader.read(), 10)).endswith(b"ok")
+        writer.close()
+
+
+async def test_another_user_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither as the one who asks nor as the one who answers."""
+    async with answering(tmp_path / "1", lambda _: Told(200, "", b"secret")):
+        uid = os.geteuid()
+        monkeypatch.setattr("os.geteuid", lambda: uid + 1)
+        with pytest.raises(UnreachableError, match=f"belongs to user {uid}"):
+            await ask_sibling(tmp_path / "1", ASKED, 10)
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "1"))
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+
+
+def test_a_worker_takes_no_more_than_its_share(tmp_path: Path) -> None:
+    """Up to the slack; whoever is not there is not waited for."""
+    table = tmp_path / "loads"
+    write_loads(table, 3)
+    one, two = SharedLoads(table, 1, 3), SharedLoads(table, 2, 3)
+    one.tell(7)
+    assert one.is_least()
+    two.tell(7 - SLACK)
+    assert one.is_least()
+    two.tell(7 - SLACK - 1)
+    assert not one.is_least()
+    assert two.is_least()
+    write_absent(table, 2)
+    assert one.is_least()
+    assert table.read_bytes()[8:16] == ABSENT.to_bytes(8, "little")
+
+
+class Taken:
+    """Takes connections."""
+
+    def __init__(self) -> None:
+        self.socks: list[socket.socket] = []
+
+    def accepted(self, sock: socket.socket, ip: str) -> None:
+        """Keep it."""
+        self.socks.append(sock)
+
+
+async def test_nobody_is_lost_by_leaving_connections_to_others(tmp_path: Path) -> None:
+    """A worker with more takes them all the same when nobody else does, and to the last at its end.
+
+    The other worker hangs: it is there, and has nothing.
+    """
+    table = tmp_path / "loads"
+    write_loads(table, 2)
+    mine, other = SharedLoads(table, 1, 2), SharedLoads(table, 2, 2)
+    mine.tell(100)
+    other.tell(0)
+    taken = Taken()
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as sock:
+        address = sock.getsockname()
+        shared = sock.dup()
+        shared.settimeout(0)
+        listener = Listener(
+            poller_of(asyncio.get_running_loop()),
+            shared,
+            taken,
+            Admission(1000, mine),
+            TcpOptions(keepalive_s=0, user_timeout_ms=0),
+            is_shared=True,
+        )
+        listener.start()
+        with contextlib.ExitStack() as stack:
+            for _ in range(20):
+                stack.enter_context(socket.create_connection(address, 10))
+            async with asyncio.timeout(10):
+                while len(taken.socks) < 20:
+                    await asyncio.sleep(0.01)
+            for _ in range(20):
+                stack.enter_context(socket.create_connection(address, 10))
+            await asyncio.sleep(0)
+            await listener.finish()
+            assert len(taken.socks) == 40
+            # The door is still open for the others.
+            stack.enter_context(socket.create_connection(address, 10))
+            for each in taken.socks:
+                each.close()

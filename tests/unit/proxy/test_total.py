@@ -1,0 +1,64 @@
+"""Pages of several workers as one."""
+
+from __future__ import annotations
+
+from proxy.telemetry.exposition import PROCESS, expose
+from proxy.telemetry.metric import Metrics
+from proxy.telemetry.total import LARGEST, LEAST, join_pages
+from tests.session.admin import samples
+
+ADDED = {
+    *("tcp_open_connections", "pillion_connections_max", "process_max_fds", "process_open_fds"),
+    *("process_resident_memory_bytes", "process_virtual_memory_bytes"),
+    *("outbound_tcp_balancer_queue_length", "outbound_http_balancer_queue_length"),
+}
+"""Gauges of what is there now."""
+LABELS = (("name", 'a "b" \\ c\nd e'),)
+
+
+def page(bytes_read: int, seconds: float, ttl: float, kind: str) -> bytes:
+    """Return a worker's page."""
+    metrics = Metrics()
+    metrics.tcp_read.child(LABELS).value = bytes_read
+    metrics.tcp_read.child((("name", kind),)).value = 1
+    metrics.inbound_handshakes.full.observe(seconds)
+    metrics.cert_ttl.child().value = ttl
+    metrics.connections_max.child().value = 100
+    metrics.build_info.child((("version", "1"),)).value = 1
+    return expose(metrics.families())
+
+
+def test_every_gauge_has_a_rule() -> None:
+    """One that nobody has thought of would be added, right or wrong."""
+    gauges = {each.name for each in Metrics().families() if each.kind == "gauge"}
+    gauges |= {each.name for each in PROCESS if each.kind == "gauge"}
+    assert gauges == LARGEST | LEAST | ADDED
+    assert not LARGEST & LEAST
+
+
+def test_what_is_counted_is_added_and_what_stands_is_not() -> None:
+    """Exactly; label sets that only one has stay, whatever is written in them."""
+    pages = [page(2**60, 0.002, 50.5, "x"), page(1, 0.2, 10.25, "y")]
+    joined = samples(join_pages(pages))
+    read = joined["tcp_read_bytes_total"]
+    assert read[frozenset(LABELS)] == 2**60 + 1
+    assert f"{2**60 + 1}" in join_pages(pages).decode()
+    assert read[frozenset({("name", "x")})] == read[frozenset({("name", "y")})] == 1
+    name = "pillion_tls_handshake_duration_seconds"
+    full = {("direction", "inbound"), ("resumed", "false")}
+    assert joined[f"{name}_count"][frozenset(full)] == 2
+    assert joined[f"{name}_sum"][frozenset(full)] == 0.202
+    assert joined[f"{name}_bucket"][frozenset({*full, ("le", "0.0025")})] == 1
+    assert joined[f"{name}_bucket"][frozenset({*full, ("le", "+Inf")})] == 2
+    assert joined["pillion_identity_cert_ttl_seconds"][frozenset()] == 10.25
+    assert joined["pillion_connections_max"][frozenset()] == 200
+    assert joined["proxy_build_info"][frozenset({("version", "1")})] == 1
+
+
+def test_the_families_stay_whole_and_in_order() -> None:
+    """Each is told about once."""
+    one = page(1, 1.0, 1.0, "x")
+    heads = [line for line in one.split(b"\n") if line.startswith(b"#")]
+    joined = join_pages([one, one, one])
+    assert [line for line in joined.split(b"\n") if line.startswith(b"#")] == heads
+    assert join_pages([one]) == one
