@@ -69,7 +69,7 @@ _NEEDED: Final = (
     *("SSL_set_accept_state", "SSL_set_bio", "SSL_set_connect_state", "SSL_set_session"),
     *("SSL_set_shutdown", "SSL_set_tlsext_host_name", "SSL_shutdown", "SSL_want_read", "SSL_write"),
     *("TLS_client_method", "TLS_server_method", "X509_STORE_add_cert"),
-    *("X509_VERIFY_PARAM_set_flags", "X509_free", "X509_verify_cert_error_string"),
+    *("X509_VERIFY_PARAM_set_flags", "X509_free", "X509_up_ref", "X509_verify_cert_error_string"),
     *("d2i_X509_bio", "i2d_SSL_SESSION", "i2d_X509_bio", "sk_X509_num", "sk_X509_value"),
 )
 

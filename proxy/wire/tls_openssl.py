@@ -429,11 +429,15 @@ class OpensslEngine(TlsEngine):
         calls = self._calls
         lib = calls.lib
         source = lib.BIO_new_mem_buf(calls.blank, len(BLANK))
+        # A decoder that fails lets go of what it was given, which is not ours alone.
+        lib.X509_up_ref(certificate)
         calls.certificate[0] = certificate
         found = lib.d2i_X509_bio(source, calls.certificate)
         lib.BIO_free(source)
         if found != certificate:
+            calls.clear()
             raise MemoryError("OpenSSL has no room for a certificate")
+        lib.X509_free(certificate)
 
     def _verified_chain(self) -> list[bytes]:
         """Return the certificates from the leaf to the root; none when the session was resumed."""

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from core.errors import ConfigError, HandshakeError, IdentityError, TruncatedError
 from identity.anchors import Anchors
 from identity.generation import Credential, Generation
-from identity.openssl import load_openssl
+from identity.openssl import BLANK, load_openssl
 from proxy.wire.tls import TlsEngine
 from proxy.wire.tls_library import (
     AUTO,
@@ -331,6 +331,24 @@ def test_who_is_forgotten_has_shown_nothing(
         assert ends.server.peer_der is None
         assert ends.server.peer_names == ()
         assert ends.client.peer_der == (api.credential.chain[0] if keeps_session else None)
+
+
+def test_a_certificate_that_cannot_be_forgotten_stays_the_connections(
+    web: Generation, api: Generation
+) -> None:
+    """The library lets go of what it could not fill, which the connection frees once more."""
+    library = choose_library(CRYPTOGRAPHY, resume=True, hybrid=False)
+    assert isinstance(library, OpensslLibrary)
+    # In a certificate there is no such type.
+    broken = BLANK[:2] + b"\x05" + BLANK[3:]
+    library._calls.blank = load_openssl().ffi.from_buffer(broken)
+    for _ in range(20):
+        ends = Ends(library, library, web, api)
+        ends.shake()
+        for engine in (ends.client, ends.server) * 4:
+            with pytest.raises(MemoryError, match="certificate"):
+                engine.forget_peer(keeps_session=False)
+        assert ends.say(b"unharmed") == b"unharmed"
 
 
 def test_forgotten_peers_take_no_room(
