@@ -188,7 +188,7 @@ class Exchange:
         self.head = head
         """As it goes on: whoever takes the exchange may put an edited one here."""
         self.began: Final = _clock()
-        """Seconds of the monotonic clock, as all times here; the loop's own counts milliseconds."""
+        """Seconds of the monotonic clock, as all times here."""
         self.ended_at = self.began
         """When the request's end came."""
         self.first_at = -1.0

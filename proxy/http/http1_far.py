@@ -67,7 +67,7 @@ class Http1Far(Far, Sink, Corked):
         self.carried = 0
         """Exchanges so far."""
         self.idle_since = poller.loop.time()
-        """When its last exchange was over."""
+        """When its last exchange was done with it."""
         self._poller = poller
         self._owner: Http1FarOwner | None = owner
         self._reader = ResponseReader()
@@ -254,7 +254,9 @@ class Http1Far(Far, Sink, Corked):
         """Go back to the pool, or close."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            self.idle_since = exchange.over_at
+            # One that is made again elsewhere goes on.
+            over_at = exchange.over_at
+            self.idle_since = over_at if over_at >= 0 else self._poller.loop.time()
         owner = self._owner
         if self.stream.closed or owner is None:
             return

@@ -9,8 +9,8 @@ from typing import final
 import pytest
 
 from core.errors import MeshError
-from proxy.http.exchange import Exchange, Near
-from proxy.http.pool import Http1Pool, Pool
+from proxy.http.exchange import Case, Exchange, Near
+from proxy.http.pool import IDLE_S, Http1Pool, Pool
 from proxy.net.poller import Poller
 from proxy.net.stream import CLOSED, Stream
 from proxy.wire.http1_reader import RequestReader
@@ -33,6 +33,23 @@ class Client(Near):
 
     def cut(self, error: MeshError) -> None:
         raise error
+
+
+@final
+class Again(Case):
+    """Shows the client no response: another attempt is to come."""
+
+    def __init__(self) -> None:
+        self.judged = asyncio.Event()
+
+    def on_response(self, exchange: Exchange, head: ResponseHead) -> None:
+        self.judged.set()
+
+    def on_failure(self, exchange: Exchange, error: MeshError, *, reused: bool) -> bool:
+        return False
+
+    def on_done(self, exchange: Exchange, error: MeshError | None) -> None:
+        pass
 
 
 @final
@@ -80,5 +97,27 @@ async def test_what_must_not_be_repeated_meets_no_dead_connection(
     pool.carry(later)
     assert owner.dials == dials
     pool.retire()
+    theirs.close()
+    ours.close()
+
+
+async def test_whose_request_is_made_again_is_kept_like_any_other(poller: Poller) -> None:
+    """It has been idle since its response, though the exchange is not over."""
+    pool = Http1Pool(poller, Owner())
+    exchange, _ = _exchange(b"GET")
+    exchange.case = case = Again()
+    pool.carry(exchange)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    pool.dialled(Stream(poller, ours, CLOSED))
+    theirs.send(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+    async with asyncio.timeout(10):
+        await case.judged.wait()
+    now = poller.loop.time()
+    kept = []
+    for later in (0.0, IDLE_S):
+        pool.on_tick(now + later)
+        kept.append(not pool.is_idle)
+    assert kept == [True, False]
     theirs.close()
     ours.close()
