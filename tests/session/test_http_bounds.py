@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+from collections.abc import AsyncIterator
 
 import hyperframe.frame as hf
 import pytest
@@ -15,7 +16,7 @@ from proxy.net.socket_call import READ_BYTES
 from proxy.net.stream import Stream
 from proxy.wire import http2_stream
 from proxy.wire.http2_limit import HTTP2_LIMITS
-from tests.session.http_wire import evil2, http2, run_side, until
+from tests.session.http_wire import App, Side, evil2, http2, run_side, until
 from tests.wire import http2_talk as wire
 
 PIECE = b"x" * 16_384
@@ -28,8 +29,6 @@ MARK = ((b"host", b"a"), (b"l5d-orig-proto", b"HTTP/1.1"))
 def held() -> int:
     """Return how many octets wait for somebody to read them, in this process's sidecars."""
     total = 0
-    # A sidecar that has started freezes what is there, and what is frozen is not listed.
-    gc.unfreeze()
     for each in gc.get_objects():
         if isinstance(each, Stream):
             total += each.backlog_bytes
@@ -49,6 +48,20 @@ async def stuck() -> int:
             still = still + 1 if now == last and now else 0
             last, most = now, max(most, now)
     return most
+
+
+@contextlib.asynccontextmanager
+async def settled_side(
+    generation: Generation, app: App, protocol: Protocol = Protocol.HTTP1
+) -> AsyncIterator[Side]:
+    """Run a sidecar before an application until it has frozen what is there.
+
+    What is frozen is not listed: of what comes later all is, and of other tests' nothing.
+    """
+    before = gc.get_freeze_count()
+    async with run_side(generation, "inbound", app, protocol) as side:
+        await until(lambda: gc.get_freeze_count() != before)
+        yield side
 
 
 async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -78,7 +91,7 @@ DONE = asyncio.Event()
 
 async def test_a_client_of_http1_that_does_not_read(api: Generation) -> None:
     """Two reads of the server's, framed anew."""
-    async with run_side(api, "inbound", endless) as side:
+    async with settled_side(api, endless) as side:
         _, writer = await asyncio.open_connection(side.entry.ip, side.entry.port)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -90,7 +103,7 @@ async def test_a_client_of_http1_that_does_not_read(api: Generation) -> None:
 async def test_a_client_of_http2_that_gives_no_credit(api: Generation, streams: int) -> None:
     """One read a stream, behind what its window has let go."""
     async with (
-        run_side(api, "inbound", endless, Protocol.HTTP2) as side,
+        settled_side(api, endless, Protocol.HTTP2) as side,
         http2(side.entry, hello=OPEN_WIDE) as client,
     ):
         for number in range(streams):
@@ -110,7 +123,7 @@ async def test_a_server_of_http2_gets_no_credit(api: Generation) -> None:
         data = full + more
         app = evil2(lambda _, data=data: data)  # type: ignore[misc]
         async with (
-            run_side(api, "inbound", app, Protocol.HTTP2) as side,
+            settled_side(api, app, Protocol.HTTP2) as side,
             http2(side.entry, hello=shut) as client,
         ):
             client.say(wire.headers(1))
@@ -128,7 +141,7 @@ async def test_an_application_that_does_not_read(api: Generation, version: str) 
     """Two reads of the client's, or what a stream's window lets in."""
     DONE.clear()
     protocol = Protocol.HTTP1 if version == "HTTP/1" else Protocol.HTTP2
-    async with run_side(api, "inbound", deaf, protocol) as side:
+    async with settled_side(api, deaf, protocol) as side:
         if version == "HTTP/1":
             _, writer = await asyncio.open_connection(side.entry.ip, side.entry.port)
             writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
