@@ -61,6 +61,7 @@ def run(*, is_gateway: bool, crew: Crew | None = None) -> NoReturn:
 
         count = usable_workers(config.workers, log)
         if count > 1:
+            gc.enable()
             with Workers(config, _planned_explicit(config), log, is_gateway=is_gateway) as workers:
                 sys.exit(workers.run(count))
     if config.ignored and (crew is None or crew.number == 1):

@@ -16,7 +16,8 @@ from proxy.net.socket_call import READ_BYTES
 from proxy.net.stream import Stream
 from proxy.wire import http2_stream
 from proxy.wire.http2_limit import HTTP2_LIMITS
-from tests.session.http_wire import App, Side, evil2, http2, run_side, until
+from tests.session.apps import App
+from tests.session.http_wire import Side, evil2, http2, run_side, until
 from tests.wire import http2_talk as wire
 
 PIECE = b"x" * 16_384
