@@ -74,11 +74,17 @@ class App:
     def wait(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         """Server streaming: one message, then nothing until the client gives up."""
         over = threading.Event()
-        context.add_callback(over.set)
+
+        def end() -> None:
+            over.set()
+            self.ended.release()
+
+        # Who gives up at once may be heard of before the message is known to be sent: then
+        # nothing behind it runs any more, but this does.
+        context.add_callback(end)
         self.started.release()
         yield b"here"
-        if over.wait(PATIENCE_S):
-            self.ended.release()
+        over.wait(3 * PATIENCE_S)
 
     def meet(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         """Unary: answer when a hundred are here."""
