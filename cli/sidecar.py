@@ -27,7 +27,7 @@ from identity.material import Material
 from identity.name import Identity, parse_identity
 from proxy.app import Providers, Sidecar
 from proxy.config import Config, read_config
-from proxy.crew import Crew
+from proxy.crew import CUT, Crew
 from proxy.explicit import Explicit, plan_explicit
 from proxy.net.capture import ExplicitCapture, RedirectCapture
 from proxy.net.loop import Loop
@@ -103,7 +103,7 @@ def run(*, is_gateway: bool, crew: Crew | None = None) -> NoReturn:
         # All that is there by now would be looked at before the first connection is served.
         gc.freeze()
         gc.enable()
-        sys.exit(runner.run(_serve(sidecar, log, control)))
+        sys.exit(runner.run(_serve(sidecar, log, control, is_worker=crew is not None)))
 
 
 def _planned_explicit(config: Config) -> Explicit | None:
@@ -257,22 +257,27 @@ def _given_anchors(config: Config, trust_domain: str) -> Anchors | None:
     return Anchors(trust_domain.lower(), {trust_domain.lower(): roots})
 
 
-def _obey(sidecar: Sidecar, log: Logger) -> None:
-    """Let the first signal to end begin the drain, and the second end it."""
+def _obey(sidecar: Sidecar, log: Logger, *, is_worker: bool) -> None:
+    """Let the first signal to end begin the drain, and the second end it; a worker's is CUT."""
     loop = asyncio.get_running_loop()
     seen: list[str] = []
+
+    def cut(name: str) -> None:
+        log.warning("asked to end at once", signal=name)
+        sidecar.cut()
 
     def obey(name: str) -> None:
         seen.append(name)
         if len(seen) == 1:
             log.info("asked to end", signal=name)
             sidecar.stop()
-        else:
-            log.warning("asked to end at once", signal=name)
-            sidecar.cut()
+        elif not is_worker:
+            cut(name)
 
     for each in _ENDING:
         loop.add_signal_handler(each, obey, each.name)
+    if is_worker:
+        loop.add_signal_handler(CUT, cut, CUT.name)
 
 
 def _build() -> Labels:
@@ -282,13 +287,15 @@ def _build() -> Labels:
     return build_labels()
 
 
-async def _serve(sidecar: Sidecar, log: Logger, control: EmbeddedControl) -> int:
+async def _serve(
+    sidecar: Sidecar, log: Logger, control: EmbeddedControl, *, is_worker: bool
+) -> int:
     for problem in control.problems.current:
         log.warning("manifest problem", problem=str(problem))
     forget = control.problems.subscribe(
         lambda problems: log.warning("manifest problems", problems=[str(each) for each in problems])
     )
-    _obey(sidecar, log)
+    _obey(sidecar, log, is_worker=is_worker)
     try:
         return await sidecar.run()
     finally:

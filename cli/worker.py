@@ -23,7 +23,8 @@ def main() -> None:
     gc.disable()
     told = json.loads(sys.argv[1])
     parent = int(told["parent"])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for each in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(each, lambda *_: sys.exit(0))
     _follow(parent)
     # Whoever started us holds these back; one that came meanwhile is heard now.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -31,7 +32,7 @@ def main() -> None:
     from cli.sidecar import run  # noqa: PLC0415
     from core.errors import MeshError  # noqa: PLC0415
     from discovery.model import Address  # noqa: PLC0415
-    from proxy.crew import Crew, loads_of  # noqa: PLC0415
+    from proxy.crew import DRAIN, Crew, loads_of  # noqa: PLC0415
     from proxy.net.listener import Bound  # noqa: PLC0415
     from proxy.net.loads import SharedLoads  # noqa: PLC0415
 
@@ -45,7 +46,7 @@ def main() -> None:
             [Address(ip, port) for ip, port in told["taken"]],
         ),
         loads=SharedLoads(loads_of(Path(told["directory"])), told["number"], told["count"]),
-        stop=lambda: os.kill(parent, signal.SIGTERM) if os.getppid() == parent else None,
+        stop=lambda: os.kill(parent, DRAIN) if os.getppid() == parent else None,
         is_orphan=lambda: os.getppid() != parent,
     )
     try:

@@ -24,7 +24,7 @@ from typing import Final, Self, final
 from core.errors import ConfigError
 from proxy.app import APP_LISTENER, EXIT_DRAINED, bind_ports
 from proxy.config import Config
-from proxy.crew import loads_of, socket_of
+from proxy.crew import CUT, DRAIN, loads_of, socket_of
 from proxy.explicit import Explicit
 from proxy.net.loads import write_absent, write_loads
 from proxy.net.sockopt import drop_new_handshakes
@@ -80,8 +80,9 @@ class Workers:
         self._workers: list[Worker] = []
         self._is_up = False
         """Whether the first worker has come up: it makes the key that all have."""
+        self._is_ending = False
         self._asked = 0
-        """How often we were asked to end."""
+        """How many signals asked us to end."""
         self._worst = EXIT_DRAINED
 
     def __enter__(self) -> Self:
@@ -104,21 +105,23 @@ class Workers:
         self._workers = [Worker(number) for number in range(1, count + 1)]
         write_loads(loads_of(self._directory), count)
         self._log.info("workers", count=count)
-        heard = {*ENDING, signal.SIGCHLD}
+        heard = {*ENDING, DRAIN, signal.SIGCHLD}
         # Held back, so that none is lost between two waits; workers begin with them held back.
         signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+        # Who started us may ignore its children's ends: we would inherit that, and hear of none.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         while True:
             self._start_due()
             found = signal.sigtimedwait(heard, self._patience())
-            if found is not None and found.si_signo in ENDING:
-                self._end(signal.Signals(found.si_signo).name)
+            if found is not None and found.si_signo != signal.SIGCHLD:
+                self._end(signal.Signals(found.si_signo))
             is_stillborn = self._reap()
-            if is_stillborn or (self._asked and all(w.process is None for w in self._workers)):
+            if is_stillborn or (self._is_ending and all(w.process is None for w in self._workers)):
                 return self._worst
 
     def _patience(self) -> float:
         """Return how long there is nothing to do, in seconds."""
-        if self._asked:
+        if self._is_ending:
             return LONGEST_PAUSE_S
         if not self._is_up:
             return _LOOK_S
@@ -126,7 +129,7 @@ class Workers:
         return max(0.0, min(due, default=math.inf) - time.monotonic()) if due else LONGEST_PAUSE_S
 
     def _start_due(self) -> None:
-        if self._asked:
+        if self._is_ending:
             return
         first = self._workers[0]
         if not self._is_up and first.process is not None:
@@ -191,8 +194,8 @@ class Workers:
             # Should somebody have cleaned up there, connections are spread less evenly.
             with contextlib.suppress(OSError):
                 write_absent(loads_of(self._directory), each.number)
-            is_stillborn |= not (self._is_up or self._asked)
-            if self._asked or not self._is_up:
+            is_stillborn |= not (self._is_up or self._is_ending)
+            if self._is_ending or not self._is_up:
                 self._worst = max(self._worst, status if status >= 0 else _FAILED)
             else:
                 self._log.error(
@@ -200,22 +203,26 @@ class Workers:
                 )
         return is_stillborn
 
-    def _end(self, name: str) -> None:
-        """Let all workers drain; asked again, let them cut what is left."""
-        self._asked += 1
-        if self._asked == 1:
-            self._log.info("asked to end", signal=name)
+    def _end(self, number: signal.Signals) -> None:
+        """Let all workers drain; asked by a second signal to end, let them cut what is left."""
+        is_first, self._is_ending = not self._is_ending, True
+        self._asked += number in ENDING
+        if is_first:
+            self._log.info("asked to end", signal=number.name)
             for kind, sock in self._bound.socks:
                 if kind in {"inbound", APP_LISTENER}:
                     drop_new_handshakes(sock)
-        else:
-            self._log.warning("asked to end at once", signal=name)
+                # The ports close with the last worker that has them.
+                sock.close()
+            self._tell(signal.SIGTERM)
+        elif self._asked > 1:
+            self._log.warning("asked to end at once", signal=number.name)
+            self._tell(CUT)
+
+    def _tell(self, number: signal.Signals) -> None:
         for each in self._workers:
             if each.process is not None:
-                each.process.send_signal(signal.SIGTERM)
-        # The ports close with the last worker that has them.
-        for _, sock in self._bound.socks:
-            sock.close()
+                each.process.send_signal(number)
 
 
 def usable_workers(wanted: int, log: Logger) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, final
@@ -11,6 +12,12 @@ from proxy.net.listener import Bound, Loads
 
 MAX_WORKERS: Final = 16
 """More are a mistake: each is another process of some 35 MiB beside one pod."""
+
+CUT: Final = signal.SIGUSR1
+"""Tells a worker to end at once. SIGTERM only begins its drain, however often it comes: what is
+sent to all processes of a sidecar reaches a worker twice."""
+DRAIN: Final = signal.SIGUSR1
+"""Tells who starts workers to let them drain. It is no second signal, whatever came before."""
 
 
 @final

@@ -265,6 +265,22 @@ def test_a_killed_worker_takes_its_own_connections_alone(sidecar: Sidecar) -> No
             assert set(by_worker(sidecar, more)) == {1, 2}
 
 
+def test_a_killed_worker_is_noticed_whatever_was_inherited(sidecar: Sidecar) -> None:
+    """Who ignores its children's ends hands that down (signal(7))."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with sidecar.running():
+            signal.signal(signal.SIGCHLD, before)
+            os.kill(sidecar.worker(2), signal.SIGKILL)
+            wait_until(
+                lambda: bool(sidecar.events("worker ended")), seconds=SECONDS, what="its end"
+            )
+            (ended,) = sidecar.events("worker ended")
+            assert (ended["worker"], ended["status"]) == (2, "SIGKILL")
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_a_worker_that_hangs_keeps_nobody_from_the_others(sidecar: Sidecar) -> None:
     """New connections are served by who is left; the pages say who does not answer."""
     with sidecar.running():
@@ -312,10 +328,28 @@ def test_the_worst_status_wins(sidecar: Sidecar, how: str) -> None:
 
 
 def test_a_local_peer_ends_all_by_the_page(sidecar: Sidecar) -> None:
-    """Whichever worker is asked."""
-    with sidecar.running(SHUTDOWN_ENDPOINT_ENABLED="true") as process:
-        assert sidecar.ask("/shutdown", "POST") == (200, "shutdown\n")
-        assert process.wait(SECONDS) == 0
+    """Whichever worker is asked, and however often: only a second signal cuts what is open."""
+    with (
+        sidecar.running(SHUTDOWN_ENDPOINT_ENABLED="true") as process,
+        dialled(sidecar, 4) as socks,
+    ):
+        for _ in range(2):
+            assert sidecar.ask("/shutdown", "POST") == (200, "shutdown\n")
+            wait_until(
+                lambda: len(sidecar.events("draining")) == 2, seconds=SECONDS, what="draining"
+            )
+        process.send_signal(signal.SIGTERM)
+        assert _all_drain(sidecar, process, socks) == 0
+
+
+def test_a_signal_to_all_processes_counts_once(sidecar: Sidecar) -> None:
+    """As a service manager sends it to each of a unit's; the starter passes it on besides."""
+    with sidecar.running() as process, dialled(sidecar, 4) as socks:
+        for each in (sidecar.worker(1), sidecar.worker(2)):
+            os.kill(each, signal.SIGTERM)
+        wait_until(lambda: len(sidecar.events("draining")) == 2, seconds=SECONDS, what="draining")
+        process.send_signal(signal.SIGTERM)
+        assert _all_drain(sidecar, process, socks) == 0
 
 
 def test_workers_end_with_who_started_them(sidecar: Sidecar) -> None:
@@ -357,6 +391,19 @@ def test_what_stops_one_worker_at_its_start_stops_the_sidecar(sidecar: Sidecar) 
     )
     assert done.returncode == 2
     assert done.stderr.decode().count("has no usable manifest of our pod") == 1
+
+
+def _all_drain(
+    sidecar: Sidecar, process: subprocess.Popen[bytes], socks: list[socket.socket]
+) -> int:
+    """Let what is open end by itself once the ports are closed; return the status."""
+    wait_until(lambda: _is_refused(sidecar), seconds=SECONDS, what="the ports' closing")
+    assert all(echoes(sock) for sock in socks)
+    for sock in socks:
+        sock.close()
+    status = process.wait(SECONDS)
+    assert sidecar.events("asked to end at once") == []
+    return status
 
 
 def _is_refused(sidecar: Sidecar) -> bool:
