@@ -50,7 +50,7 @@ class AdminServer:
     def __init__(self, runtime: Runtime, handler: AdminHandler) -> None:
         self._runtime = runtime
         self._handler = handler
-        self._open: dict[Stream, None] = {}
+        self._open: dict[Stream, asyncio.Task[None] | None] = {}
         """Who asked for something last comes last."""
 
     def accepted(self, sock: socket.socket, ip: str) -> None:
@@ -67,11 +67,16 @@ class AdminServer:
         self._runtime.spawn(self._serve(stream, inbox, ip))
 
     def _drop(self, stream: Stream) -> None:
-        self._open.pop(stream, None)
+        task = self._open.pop(stream, None)
         stream.abort(OverloadError("another admin connection needs the room"))
+        # It may be waiting for other workers' answers, which nobody will read.
+        if task is not None:
+            task.cancel()
 
     async def _serve(self, stream: Stream, inbox: Inbox, ip: str) -> None:
         runtime = self._runtime
+        if stream in self._open:
+            self._open[stream] = asyncio.current_task()
         try:
             stream.resume()
             client = await self._identify(stream, inbox, ip)

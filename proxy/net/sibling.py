@@ -30,6 +30,7 @@ MAX_CALLERS: Final = 32
 ANSWER_S: Final = 5.0
 """How long a caller may take, from connecting to having read the answer."""
 _PAUSE_S: Final = 0.5
+_FULL_S: Final = 0.005
 _LENGTH: Final = struct.Struct(">I")
 _CREDENTIALS: Final = struct.Struct("iII")
 _MAX_HEAD_BYTES: Final = 1024
@@ -125,7 +126,7 @@ async def ask_sibling(path: Path, question: Question, timeout_s: float) -> Told:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
                 sock.settimeout(0)
                 loop = asyncio.get_running_loop()
-                await loop.sock_connect(sock, str(path))
+                await _connect(sock, path)
                 _must_be_ours(sock)
                 await loop.sock_sendall(sock, _frame(json.dumps(asked).encode()))
                 head = json.loads(await _read_frame(sock, _MAX_HEAD_BYTES))
@@ -140,6 +141,20 @@ async def ask_sibling(path: Path, question: Question, timeout_s: float) -> Told:
         raise UnreachableError(error.strerror or str(error)) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UnreachableError(f"its answer makes no sense: {error}") from error
+
+
+async def _connect(sock: socket.socket, path: Path) -> None:
+    """Connect, however long the queue there is full.
+
+    The event loop would take that (EAGAIN, connect(2)) for a connection that is being made.
+    """
+    while True:
+        try:
+            sock.connect(str(path))
+        except BlockingIOError:
+            await asyncio.sleep(_FULL_S)
+        else:
+            return
 
 
 def _must_be_ours(sock: socket.socket) -> None:

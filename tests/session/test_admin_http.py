@@ -8,13 +8,18 @@ import select
 import socket
 import ssl
 import time
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import final
 
 import pytest
 
 from core.watch import Watch
 from identity.generation import Generation
+from policy.model import Client
 from proxy.admin import server as admin_server
+from proxy.admin.answer import Answer
+from proxy.admin.server import AdminServer
 from proxy.net.capture import FixedCapture
 from proxy.telemetry.slot import MAX_CHILDREN
 from tests.authority import Mesh
@@ -288,6 +293,42 @@ async def test_idle_connections_keep_nobody_out(api: Generation) -> None:
         assert len(running.sidecar.runtime.running) <= admin_server.MAX_CONNECTIONS
         for _, writer in idle:
             writer.transport.abort()
+
+
+@final
+class Unanswered:
+    """What answers nobody, as while other workers are asked and one of them hangs."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def answer(
+        self, method: str, path: str, query: str, body: bytes, client: Client
+    ) -> Awaitable[Answer]:
+        """Let them wait."""
+        self.asked += 1
+        return asyncio.get_running_loop().create_future()
+
+
+async def test_answers_that_are_waited_for_are_bounded(api: Generation) -> None:
+    """Whoever has to make room is forgotten with the question that was asked."""
+    async with run_sidecar(api, FixedCapture(free_address()), ip="127.0.0.2") as running:
+        runtime = running.sidecar.runtime
+        pages = Unanswered()
+        server = AdminServer(runtime, pages)
+        many = admin_server.MAX_CONNECTIONS + 10
+        with contextlib.ExitStack() as stack:
+            for asked in range(1, many + 1):
+                near, far = socket.socketpair()
+                far.settimeout(0)
+                stack.enter_context(near)
+                server.accepted(far, "127.0.0.1")
+                near.send(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+                async with asyncio.timeout(10):
+                    while pages.asked < asked:
+                        await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
+            assert len(runtime.running) == admin_server.MAX_CONNECTIONS
 
 
 async def test_probes_come_through_when_users_are_at_their_bound(web: Generation) -> None:

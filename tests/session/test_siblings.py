@@ -63,6 +63,25 @@ async def test_who_is_gone_is_told_from_who_hangs(tmp_path: Path) -> None:
         await ask_sibling(tmp_path / "2", ASKED, 10)
 
 
+async def test_a_full_queue_is_waited_at(tmp_path: Path) -> None:
+    """Many may ask at once, and who hangs keeps the questions that were given up."""
+    with socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(str(tmp_path / "1"))
+        busy.listen(0)
+        for _ in range(3):
+            with pytest.raises(ConnectTimeoutError, match=r"not answered within 0\.05 s"):
+                await ask_sibling(tmp_path / "1", ASKED, 0.05)
+        waiting = asyncio.create_task(ask_sibling(tmp_path / "1", ASKED, 10))
+        await asyncio.sleep(0.05)
+        # Room for one: it is connected, and then told that nobody is there.
+        busy.accept()[0].close()
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        busy.accept()[0].close()
+        with pytest.raises(ConnectRefusedError):
+            await waiting
+
+
 @pytest.mark.parametrize(
     "sent",
     [
