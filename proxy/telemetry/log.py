@@ -128,9 +128,18 @@ def _json_writer(out: TextIO) -> Writer:
         told |= {"event": event, "level": level, "timestamp": _now()}
         if isinstance(error, BaseException):
             told["exception"] = "".join(traceback.format_exception(error)).rstrip("\n")
-        print(json.dumps(told, default=repr), file=out, flush=True)
+        _write(out, json.dumps(told, default=repr))
 
     return write
+
+
+def _write(out: TextIO, line: str) -> None:
+    """Write a line and its end in one piece, which ``print`` does not where nothing is buffered.
+
+    Other workers, and the access log, write to the same.
+    """
+    out.write(f"{line}\n")
+    out.flush()
 
 
 def _now() -> str:
@@ -151,6 +160,6 @@ def _pretty_writer(out: TextIO, *, is_colorful: bool) -> Writer:
 
     def write(level: str, event: str, fields: Mapping[str, object]) -> None:
         told = {**fields, "event": event, "level": level, "timestamp": _now()}
-        print(render(None, level, told), file=out, flush=True)
+        _write(out, render(None, level, told))
 
     return write

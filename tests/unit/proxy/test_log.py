@@ -43,6 +43,26 @@ def test_a_level_lets_its_own_and_graver_events_through(level: str, said: str) -
     assert "".join(json.loads(line)["event"] for line in out.getvalue().splitlines()) == said * 2
 
 
+@pytest.mark.parametrize("form", ["json", "pretty"])
+@pytest.mark.parametrize("is_unbuffered", [False, True])
+def test_a_line_is_written_in_one_piece(form: str, *, is_unbuffered: bool) -> None:
+    """Another process's line never stands inside, whatever PYTHONUNBUFFERED says."""
+    far, near = os.pipe2(os.O_DIRECT)
+    with (
+        os.fdopen(far, "rb", buffering=0) as pieces,
+        os.fdopen(near, "wb", buffering=0 if is_unbuffered else -1) as raw,
+        io.TextIOWrapper(raw, line_buffering=True, write_through=is_unbuffered) as out,
+    ):
+        log = make_logger("info", form, out)
+        for number in range(2):
+            log.info("said", number=number, text="x" * 200)
+            # A pipe of packets: one reading is one writing (pipe(2), O_DIRECT).
+            piece = pieces.read(4096)
+            assert piece.endswith(b"\n")
+            assert piece.count(b"\n") == 1
+            assert str(number).encode() in piece
+
+
 def test_a_json_line_has_time_level_and_fields() -> None:
     """One object a line; the time is UTC."""
     out = io.StringIO()
