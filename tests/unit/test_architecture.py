@@ -149,6 +149,18 @@ def test_what_is_imported_is_declared() -> None:
     assert strangers == []
 
 
+def test_what_compiles_is_bounded_alike_everywhere() -> None:
+    """The image is built by the lock, which is made of the groups; others build by themselves."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = {
+        each
+        for group in pyproject["dependency-groups"].values()
+        for each in group
+        if isinstance(each, str)
+    }
+    assert set(pyproject["build-system"]["requires"]) <= groups
+
+
 @cache
 def _owners() -> Mapping[str, list[str]]:
     return importlib.metadata.packages_distributions()
