@@ -32,7 +32,7 @@ def main() -> None:
     from cli.sidecar import run  # noqa: PLC0415
     from core.errors import MeshError  # noqa: PLC0415
     from discovery.model import Address  # noqa: PLC0415
-    from proxy.crew import DRAIN, Crew, loads_of  # noqa: PLC0415
+    from proxy.crew import DRAIN, Crew  # noqa: PLC0415
     from proxy.net.listener import Bound  # noqa: PLC0415
     from proxy.net.loads import SharedLoads  # noqa: PLC0415
 
@@ -45,10 +45,11 @@ def main() -> None:
             [(name, socket.socket(fileno=fd)) for name, fd in told["sockets"]],
             [Address(ip, port) for ip, port in told["taken"]],
         ),
-        loads=SharedLoads(loads_of(Path(told["directory"])), told["number"], told["count"]),
+        loads=SharedLoads(told["loads"], told["number"]),
         stop=lambda: os.kill(parent, DRAIN) if os.getppid() == parent else None,
         is_orphan=lambda: os.getppid() != parent,
     )
+    os.close(told["loads"])
     try:
         run(is_gateway=told["is_gateway"], crew=crew)
     except MeshError as error:

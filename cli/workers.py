@@ -24,9 +24,9 @@ from typing import Final, Self, final
 from core.errors import ConfigError
 from proxy.app import APP_LISTENER, EXIT_DRAINED, bind_ports
 from proxy.config import Config
-from proxy.crew import CUT, DRAIN, loads_of, socket_of
+from proxy.crew import CUT, DRAIN, socket_of
 from proxy.explicit import Explicit
-from proxy.net.loads import write_absent, write_loads
+from proxy.net.loads import make_loads, write_absent
 from proxy.net.sockopt import drop_new_handshakes
 from proxy.telemetry.log import Logger
 
@@ -77,6 +77,8 @@ class Workers:
         self._is_gateway = is_gateway
         self._log = log
         self._directory = _private_directory()
+        self._loads = -1
+        """The table of how many connections each has; there once workers are."""
         self._workers: list[Worker] = []
         self._is_up = False
         """Whether the first worker has come up: it makes the key that all have."""
@@ -99,11 +101,13 @@ class Workers:
                 each.process.kill()
                 each.process.wait()
         shutil.rmtree(self._directory, ignore_errors=True)
+        if self._loads >= 0:
+            os.close(self._loads)
 
     def run(self, count: int) -> int:
         """Keep ``count`` workers running until we are asked to end; return the worst status."""
         self._workers = [Worker(number) for number in range(1, count + 1)]
-        write_loads(loads_of(self._directory), count)
+        self._loads = make_loads(count)
         self._log.info("workers", count=count)
         heard = {*ENDING, DRAIN, signal.SIGCHLD}
         # Held back, so that none is lost between two waits; workers begin with them held back.
@@ -150,11 +154,10 @@ class Workers:
             "starts": worker.starts,
             "directory": str(self._directory),
             "is_gateway": self._is_gateway,
+            "loads": self._loads,
             "sockets": sockets,
             "taken": [(each.ip, each.port) for each in self._bound.taken],
         }
-        # A killed worker's socket must not be taken for that of one that has come up.
-        socket_of(self._directory, worker.number).unlink(missing_ok=True)
         home = str(Path(__file__).resolve().parent.parent)
         others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
         try:
@@ -162,7 +165,7 @@ class Workers:
                 [sys.executable, "-P", "-m", "cli.worker", json.dumps(told)],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join([home, *others])},
                 stdin=subprocess.DEVNULL,
-                pass_fds=[fd for _, fd in sockets],
+                pass_fds=[self._loads, *(fd for _, fd in sockets)],
                 # A terminal's Ctrl-C is for us, who pass it on once.
                 process_group=0,
             )
@@ -191,9 +194,10 @@ class Workers:
             if status is None:
                 continue
             pause_s = each.ended(time.monotonic())
-            # Should somebody have cleaned up there, connections are spread less evenly.
+            write_absent(self._loads, each.number)
+            # A killed worker's must not be taken for that of one that has come up, nor stay behind.
             with contextlib.suppress(OSError):
-                write_absent(loads_of(self._directory), each.number)
+                socket_of(self._directory, each.number).unlink(missing_ok=True)
             is_stillborn |= not (self._is_up or self._is_ending)
             if self._is_ending or not self._is_up:
                 self._worst = max(self._worst, status if status >= 0 else _FAILED)

@@ -28,7 +28,7 @@ from discovery.model import Address, Labels
 from identity.generation import Generation
 from policy.model import Client
 from proxy.config import Config
-from proxy.crew import Crew, loads_of
+from proxy.crew import Crew
 from proxy.explicit import Explicit
 from proxy.gateway.prober import Prober
 from proxy.gateway.server import Gateway
@@ -343,7 +343,6 @@ class Sidecar:
             if crew.is_orphan():
                 # Whoever ends last finds nothing else there.
                 with contextlib.suppress(OSError):
-                    loads_of(crew.directory).unlink(missing_ok=True)
                     crew.directory.rmdir()
 
         siblings = Siblings(crew.socket(crew.number), answer)

@@ -49,11 +49,6 @@ class Crew:
         return [each for each in range(1, self.count + 1) if each != self.number]
 
 
-def loads_of(directory: Path) -> Path:
-    """Return where the workers' numbers of connections are."""
-    return directory / "loads"
-
-
 def socket_of(directory: Path, number: int) -> Path:
     """Return where a worker answers the others, once it has come up."""
     return directory / str(number)

@@ -7,10 +7,10 @@ moment old, which costs evenness and nothing else.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import sys
-from pathlib import Path
 from typing import Final, final
 
 SLACK: Final = 2
@@ -18,6 +18,7 @@ SLACK: Final = 2
 ABSENT: Final = 1 << 40
 """The number of a worker that is not there: nobody waits for it."""
 _BYTES: Final = 8
+_ABSENT: Final = ABSENT.to_bytes(_BYTES, sys.byteorder)
 
 
 @final
@@ -26,10 +27,9 @@ class SharedLoads:
 
     __slots__ = ("_mine", "_table")
 
-    def __init__(self, path: Path, number: int, count: int) -> None:
-        """Map the table, which ``write_loads`` has made. Raises OSError or ValueError."""
-        with path.open("r+b") as file:
-            self._table = memoryview(mmap.mmap(file.fileno(), count * _BYTES)).cast("q")
+    def __init__(self, table: int, number: int) -> None:
+        """Map the table, which ``make_loads`` has made. Raises OSError or ValueError."""
+        self._table = memoryview(mmap.mmap(table, 0)).cast("q")
         self._mine = number - 1
 
     def tell(self, connections: int) -> None:
@@ -41,12 +41,18 @@ class SharedLoads:
         return self._table[self._mine] <= min(self._table) + SLACK
 
 
-def write_loads(path: Path, count: int) -> None:
-    """Make the table for ``count`` workers, none of which is there yet."""
-    path.write_bytes(ABSENT.to_bytes(_BYTES, sys.byteorder) * count)
+def make_loads(count: int) -> int:
+    """Return a descriptor of a table for ``count`` workers, none of which is there yet.
+
+    It lies in memory, under no name, and stays as long as it is: touching what somebody has cut
+    off would kill every worker (memfd_create(2)). Raises OSError.
+    """
+    table = os.memfd_create("loads", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(table, _ABSENT * count)
+    fcntl.fcntl(table, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    return table
 
 
-def write_absent(path: Path, number: int) -> None:
+def write_absent(table: int, number: int) -> None:
     """Say that a worker is not there any more."""
-    with path.open("r+b") as file:
-        os.pwrite(file.fileno(), ABSENT.to_bytes(_BYTES, sys.byteorder), (number - 1) * _BYTES)
+    os.pwrite(table, _ABSENT, (number - 1) * _BYTES)

@@ -277,6 +277,9 @@ def test_a_killed_worker_is_noticed_whatever_was_inherited(sidecar: Sidecar) -> 
             )
             (ended,) = sidecar.events("worker ended")
             assert (ended["worker"], ended["status"]) == (2, "SIGKILL")
+            directory = _directory_of(sidecar.worker(1))
+        # Who started it is killed now; the other worker takes along what the first has left.
+        assert not directory.exists()
     finally:
         signal.signal(signal.SIGCHLD, before)
 

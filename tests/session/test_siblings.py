@@ -7,14 +7,14 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from core.errors import ConnectRefusedError, ConnectTimeoutError, UnreachableError
 from proxy.net.listener import Admission, Listener
-from proxy.net.loads import ABSENT, SLACK, SharedLoads, write_absent, write_loads
+from proxy.net.loads import SLACK, SharedLoads, make_loads, write_absent
 from proxy.net.loop import poller_of
 from proxy.net.sibling import MAX_QUESTION_BYTES, Question, Siblings, Told, ask_sibling
 from proxy.net.sockopt import TcpOptions
@@ -131,11 +131,17 @@ async def test_another_user_is_not_believed(
         writer.close()
 
 
-def test_a_worker_takes_no_more_than_its_share(tmp_path: Path) -> None:
+@pytest.fixture(name="table")
+def _table() -> Iterator[int]:
+    """Return a table of three workers."""
+    table = make_loads(3)
+    yield table
+    os.close(table)
+
+
+def test_a_worker_takes_no_more_than_its_share(table: int) -> None:
     """Up to the slack; whoever is not there is not waited for."""
-    table = tmp_path / "loads"
-    write_loads(table, 3)
-    one, two = SharedLoads(table, 1, 3), SharedLoads(table, 2, 3)
+    one, two = SharedLoads(table, 1), SharedLoads(table, 2)
     one.tell(7)
     assert one.is_least()
     two.tell(7 - SLACK)
@@ -145,7 +151,16 @@ def test_a_worker_takes_no_more_than_its_share(tmp_path: Path) -> None:
     assert two.is_least()
     write_absent(table, 2)
     assert one.is_least()
-    assert table.read_bytes()[8:16] == ABSENT.to_bytes(8, "little")
+
+
+@pytest.mark.parametrize("size", [0, 23, 25])
+def test_nobody_cuts_off_what_workers_share(table: int, size: int) -> None:
+    """Touching that would be the end of all of them (SIGBUS, mmap(2))."""
+    one = SharedLoads(table, 1)
+    with pytest.raises(PermissionError):
+        os.ftruncate(table, size)
+    one.tell(1)
+    assert one.is_least()
 
 
 class Taken:
@@ -159,14 +174,12 @@ class Taken:
         self.socks.append(sock)
 
 
-async def test_nobody_is_lost_by_leaving_connections_to_others(tmp_path: Path) -> None:
+async def test_nobody_is_lost_by_leaving_connections_to_others(table: int) -> None:
     """A worker with more takes them all the same when nobody else does, and to the last at its end.
 
     The other worker hangs: it is there, and has nothing.
     """
-    table = tmp_path / "loads"
-    write_loads(table, 2)
-    mine, other = SharedLoads(table, 1, 2), SharedLoads(table, 2, 2)
+    mine, other = SharedLoads(table, 1), SharedLoads(table, 2)
     mine.tell(100)
     other.tell(0)
     taken = Taken()
