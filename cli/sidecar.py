@@ -59,7 +59,8 @@ def run(*, is_gateway: bool, crew: Crew | None = None) -> NoReturn:
     if crew is None and config.workers > 1:
         from cli.workers import Workers, usable_workers  # noqa: PLC0415 - most are one process
 
-        count = usable_workers(config.workers, log)
+        # Each may have one connection at least.
+        count = min(usable_workers(config.workers, log), config.max_connections)
         if count > 1:
             gc.enable()
             with Workers(config, _planned_explicit(config), log, is_gateway=is_gateway) as workers:

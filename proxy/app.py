@@ -119,7 +119,7 @@ class Sidecar:
         self._drain = Drain()
         workers = 1 if crew is None else crew.count
         self._admission = Admission(
-            max(1, config.max_connections // workers), None if crew is None else crew.loads
+            config.max_connections // workers, None if crew is None else crew.loads
         )
         self._metrics = Metrics()
         if crew is not None:
@@ -431,6 +431,7 @@ class Sidecar:
         deadline, began = self._config.grace_period_s, self._clock.monotonic()
         self._log.info("draining", open=self._drain.in_flight, deadline_s=deadline)
         self._drain.start()
+        self._admission.retire()
         for connection in tuple(runtime.connections):
             connection.drain()
         async with asyncio.TaskGroup() as tasks:

@@ -44,6 +44,10 @@ class Loads(Protocol):
         """Whether another connection is ours to take, and not somebody's who has less."""
         ...
 
+    def retire(self) -> None:
+        """Say that nobody has to leave connections to us any more."""
+        ...
+
 
 @final
 class Admission:
@@ -70,6 +74,12 @@ class Admission:
         self.open += 1
         if self.loads is not None:
             self.loads.tell(self.open)
+
+    def retire(self) -> None:
+        """Let other workers wait for us no more: we take fewer and fewer, and then none."""
+        loads, self.loads = self.loads, None
+        if loads is not None:
+            loads.retire()
 
     def leave(self) -> None:
         """Count one less, and let listeners that wait go on."""

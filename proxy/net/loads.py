@@ -2,7 +2,7 @@
 
 Whoever accepts from a shared socket looks here first: the kernel wakes all, and the first to come
 would take most. Each worker writes its own number and reads the others'; what is read may be a
-moment old, which costs evenness and nothing else.
+moment old, which costs evenness. A worker that hangs costs the others a moment a connection.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ class SharedLoads:
     def tell(self, connections: int) -> None:
         """Say how many connections we have."""
         self._table[self._mine] = connections
+
+    def retire(self) -> None:
+        """Count as one that is not there, from now on."""
+        self._table[self._mine] = ABSENT
 
     def is_least(self) -> bool:
         """Whether another connection is ours to take, and not somebody's who has less."""

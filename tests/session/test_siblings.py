@@ -153,6 +153,21 @@ def test_a_worker_takes_no_more_than_its_share(table: int) -> None:
     assert one.is_least()
 
 
+def test_nobody_waits_for_a_worker_that_drains(table: int) -> None:
+    """However few connections it has left, and with each that ends."""
+    mine = SharedLoads(table, 2)
+    others = SharedLoads(table, 1)
+    admission = Admission(10, mine)
+    for _ in range(2):
+        admission.enter()
+    others.tell(2 + SLACK + 1)
+    assert not others.is_least()
+    admission.retire()
+    assert others.is_least()
+    admission.leave()
+    assert others.is_least()
+
+
 @pytest.mark.parametrize("size", [0, 23, 25])
 def test_nobody_cuts_off_what_workers_share(table: int, size: int) -> None:
     """Touching that would be the end of all of them (SIGBUS, mmap(2))."""
