@@ -8,10 +8,12 @@ import random
 import pytest
 
 from identity.generation import Generation
+from proxy.http.pool import IDLE_S
 from tests.peers.http_ways import WAYS, run_http1, run_way
 from tests.session.apps import serve
 from tests.session.http_apps import hello
 from tests.session.http_talk import Script, client
+from tests.session.http_wire import run_side, until
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -34,6 +36,29 @@ async def test_ten_thousand_requests_on_one_connection(
                 assert status == 200
                 assert content.startswith(b"GET /%d HTTP/1.1\r\n" % number)
     assert app.connections == 1
+
+
+async def test_idle_connections_to_the_application_end_each_time(api: Generation) -> None:
+    """Those of a client's later requests as well, whose pool is another by then."""
+    open_now = 0
+    opened = 0
+
+    async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_now, opened
+        open_now, opened = open_now + 1, opened + 1
+        while await reader.readline():
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        open_now -= 1
+        writer.close()
+
+    async with run_side(api, "inbound", app) as side, client(side.entry) as talk:
+        for number in range(1, 4):
+            talk.get("/")
+            assert await talk.response() == (200, b"")
+            assert (open_now, opened) == (1, number)
+            side.pass_time(IDLE_S)
+            await until(lambda: open_now == 0)
 
 
 @pytest.mark.parametrize("way", WAYS)
