@@ -345,7 +345,7 @@ class Sidecar:
                 with contextlib.suppress(OSError):
                     crew.directory.rmdir()
 
-        siblings = Siblings(crew.socket(crew.number), answer)
+        siblings = Siblings(crew.socket(crew.number), answer, self._log)
         runtime.on_end.append(close)
         runtime.spawn(self._supervise("workers", siblings.run))
 

@@ -10,7 +10,6 @@ makes sure of (SO_PEERCRED, unix(7)).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import json
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, final
 
 from core.errors import ConnectRefusedError, ConnectTimeoutError, MeshError, UnreachableError
+from proxy.telemetry.log import Logger
 
 MAX_QUESTION_BYTES: Final = 256 * 1024
 """Several times what the admin port takes of head and body, written as JSON."""
@@ -34,6 +34,7 @@ _FULL_S: Final = 0.005
 _LENGTH: Final = struct.Struct(">I")
 _CREDENTIALS: Final = struct.Struct("iII")
 _MAX_HEAD_BYTES: Final = 1024
+_FAULT: Final = 500
 _GONE: Final = frozenset((errno.ECONNREFUSED, errno.ENOENT, errno.ECONNRESET, errno.EPIPE))
 
 
@@ -60,10 +61,11 @@ class Told(NamedTuple):
 class Siblings:
     """Answers the other workers."""
 
-    def __init__(self, path: Path, answer: Callable[[Question], Told]) -> None:
+    def __init__(self, path: Path, answer: Callable[[Question], Told], log: Logger) -> None:
         """Open the socket. Raises OSError."""
         self._path = path
         self._answer = answer
+        self._log = log
         self._free = asyncio.Semaphore(MAX_CALLERS)
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -93,32 +95,49 @@ class Siblings:
 
     async def _serve(self, sock: socket.socket) -> None:
         try:
-            # A caller that breaks off, or is none of ours, hurts nobody but itself.
-            with sock, contextlib.suppress(OSError, MeshError, ValueError, KeyError, TypeError):
+            with sock:
                 _must_be_ours(sock)
                 async with asyncio.timeout(ANSWER_S):
-                    asked = json.loads(await _read_frame(sock, MAX_QUESTION_BYTES))
-                    told = self._answer(
-                        Question(
-                            str(asked["method"]),
-                            str(asked["path"]),
-                            str(asked["query"]),
-                            str(asked["body"]).encode("latin-1"),
-                            str(asked["ip"]),
-                        )
-                    )
+                    asked = _question(await _read_frame(sock, MAX_QUESTION_BYTES))
+                    told = self._told(asked)
                     head = json.dumps({"status": told.status, "type": told.content_type})
                     data = _frame(head.encode()) + _frame(told.body)
                     await asyncio.get_running_loop().sock_sendall(sock, data)
+        except (OSError, MeshError) as error:
+            # A caller that breaks off, or is none of ours, hurts nobody but itself.
+            self._log.debug("worker's question failed", reason=str(error))
         finally:
             self._free.release()
+
+    def _told(self, asked: Question) -> Told:
+        """Return the answer; of a fault of our own the log tells, and others are answered."""
+        try:
+            return self._answer(asked)
+        except Exception:  # noqa: BLE001  one page's fault must not end all answers
+            self._log.exception("admin broke", code="internal")
+            return Told(_FAULT, "", b"")
+
+
+def _question(data: bytes) -> Question:
+    """Read a question. Raises UnreachableError for what is none, however deep it is nested."""
+    try:
+        asked = json.loads(data)
+        return Question(
+            str(asked["method"]),
+            str(asked["path"]),
+            str(asked["query"]),
+            str(asked["body"]).encode("latin-1"),
+            str(asked["ip"]),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UnreachableError(f"its question makes no sense: {error}") from error
 
 
 async def ask_sibling(path: Path, question: Question, timeout_s: float) -> Told:
     """Return what the worker at ``path`` answers.
 
     Raises ConnectRefusedError where no worker is there, ConnectTimeoutError where one does not
-    answer, UnreachableError for an answer that is none.
+    answer, UnreachableError where a fault kept it from answering, or the answer is none.
     """
     asked = question._replace(body=b"")._asdict() | {"body": question.body.decode("latin-1")}
     try:
@@ -131,7 +150,7 @@ async def ask_sibling(path: Path, question: Question, timeout_s: float) -> Told:
                 await loop.sock_sendall(sock, _frame(json.dumps(asked).encode()))
                 head = json.loads(await _read_frame(sock, _MAX_HEAD_BYTES))
                 body = await _read_frame(sock, MAX_ANSWER_BYTES)
-                return Told(int(head["status"]), str(head["type"]), body)
+                told = Told(int(head["status"]), str(head["type"]), body)
     except TimeoutError as error:
         reason = f"it has not answered within {timeout_s:g} s"
         raise ConnectTimeoutError(reason) from error
@@ -139,8 +158,11 @@ async def ask_sibling(path: Path, question: Question, timeout_s: float) -> Told:
         if error.errno in _GONE:
             raise ConnectRefusedError("it is not running") from error
         raise UnreachableError(error.strerror or str(error)) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnreachableError(f"its answer makes no sense: {error}") from error
+    if told.status == _FAULT:
+        raise UnreachableError("a fault of its own kept it from answering, which its log tells")
+    return told
 
 
 async def _connect(sock: socket.socket, path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import json
 import os
 import socket
 import struct
@@ -16,20 +18,30 @@ from core.errors import ConnectRefusedError, ConnectTimeoutError, UnreachableErr
 from proxy.net.listener import Admission, Listener
 from proxy.net.loads import SLACK, SharedLoads, make_loads, write_absent
 from proxy.net.loop import poller_of
-from proxy.net.sibling import MAX_QUESTION_BYTES, Question, Siblings, Told, ask_sibling
+from proxy.net.sibling import (
+    MAX_CALLERS,
+    MAX_QUESTION_BYTES,
+    Question,
+    Siblings,
+    Told,
+    ask_sibling,
+)
 from proxy.net.sockopt import TcpOptions
+from proxy.telemetry.log import make_logger
 
 ASKED = Question("PUT", "/proxy-log-level", "a=b", b"\x00\xff", "10.0.0.1")
 
 
 @contextlib.asynccontextmanager
-async def answering(path: Path, answer: Callable[[Question], Told]) -> AsyncIterator[Siblings]:
-    """Answer questions at ``path``."""
-    siblings = Siblings(path, answer)
+async def answering(path: Path, answer: Callable[[Question], Told]) -> AsyncIterator[io.StringIO]:
+    """Answer questions at ``path``; what is logged can be read."""
+    out = io.StringIO()
+    siblings = Siblings(path, answer, make_logger("debug", "json", out))
     task = asyncio.create_task(siblings.run())
     try:
-        yield siblings
+        yield out
     finally:
+        assert not task.done()
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
@@ -91,11 +103,12 @@ async def test_a_full_queue_is_waited_at(tmp_path: Path) -> None:
         b"\0\0\0\2{]",
         b"\0\0\0\2[]",
         b'\0\0\0\x0d{"method": 1}',
+        struct.pack(">I", MAX_QUESTION_BYTES) + b"[" * MAX_QUESTION_BYTES,
     ],
 )
 async def test_nonsense_hurts_nobody_else(tmp_path: Path, sent: bytes) -> None:
     """It gets no answer, and others are answered all the same."""
-    async with answering(tmp_path / "1", lambda _: Told(200, "", b"ok")):
+    async with answering(tmp_path / "1", lambda _: Told(200, "", b"ok")) as log:
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "1"))
         writer.write(sent)
         writer.write_eof()
@@ -103,6 +116,36 @@ async def test_nonsense_hurts_nobody_else(tmp_path: Path, sent: bytes) -> None:
             assert await asyncio.wait_for(reader.read(), 10) == b""
         writer.close()
         assert (await ask_sibling(tmp_path / "1", ASKED, 10)).body == b"ok"
+    (line,) = log.getvalue().splitlines()
+    assert json.loads(line)["event"] == "worker's question failed"
+
+
+@pytest.mark.parametrize("fault", [RecursionError, ValueError, AssertionError, MemoryError])
+async def test_a_fault_of_ours_costs_its_question_alone(
+    tmp_path: Path, fault: type[Exception]
+) -> None:
+    """Who asked is told that there was one, others are answered, and the log says which."""
+
+    def answer(question: Question) -> Told:
+        if question.path == "/policy":
+            raise fault("too deep")
+        return Told(200, "", bytes(10_000_000))
+
+    async with answering(tmp_path / "1", answer) as log:
+        # A slow reader in the midst of its answer is not cut, either.
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "1"))
+        asked = json.dumps({**ASKED._asdict(), "body": ""}).encode()
+        writer.write(struct.pack(">I", len(asked)) + asked)
+        await reader.readexactly(1)
+        for _ in range(MAX_CALLERS):
+            with pytest.raises(UnreachableError, match="a fault of its own") as caught:
+                await ask_sibling(tmp_path / "1", ASKED._replace(path="/policy"), 10)
+            assert not isinstance(caught.value, ConnectRefusedError)
+        assert len(await asyncio.wait_for(reader.read(), 10)) > 10_000_000
+        writer.close()
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [line["event"] for line in lines] == ["admin broke"] * MAX_CALLERS
+    assert fault.__name__ in lines[0]["exception"]
 
 
 async def test_a_question_at_its_bound_is_answered(tmp_path: Path) -> None:
