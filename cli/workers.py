@@ -37,7 +37,9 @@ LONGEST_PAUSE_S: Final = 60.0
 _LOOK_S: Final = 0.02
 """How often is looked whether the first worker has come up."""
 _FAILED: Final = 1
-_QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP: Final = Path("/sys/fs/cgroup")
+_QUOTAS: Final = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+"""Of cgroup v2 and v1, below where it is mounted."""
 _PLACES: Final = ("/dev/shm", "")  # noqa: S108 - a directory of our own in it, of mode 0700
 
 
@@ -231,10 +233,7 @@ class Workers:
 
 def usable_workers(wanted: int, log: Logger) -> int:
     """Return how many workers there can be: no more than cores that we may use."""
-    quota = ""
-    with contextlib.suppress(OSError):
-        quota = _QUOTA.read_text(encoding="ascii")
-    cores = usable_cores(len(os.sched_getaffinity(0)), quota)
+    cores = usable_cores(len(os.sched_getaffinity(0)), read_quota(_CGROUP))
     if cores < wanted:
         log.warning("fewer workers than asked for", asked=wanted, cores=cores)
     return min(wanted, cores)
@@ -243,12 +242,23 @@ def usable_workers(wanted: int, log: Logger) -> int:
 def usable_cores(affinity: int, quota: str) -> int:
     """Return how many cores can be busy at once, at least 1.
 
-    ``quota``: the text of cgroup v2's ``cpu.max``, two numbers of microseconds; empty: none.
+    ``quota``: microseconds that may be used, and in how many, as ``read_quota`` returns them.
     """
     used, _, period = quota.strip().partition(" ")
     if not (used.isdecimal() and period.isdecimal() and int(period)):
         return max(1, affinity)
     return max(1, min(affinity, math.ceil(int(used) / int(period))))
+
+
+def read_quota(cgroup: Path) -> str:
+    """Return the text of cgroup v2's ``cpu.max``, or v1's two numbers as one; empty: none.
+
+    Where there is no quota, v2 has the word ``max`` for it and v1 the number -1.
+    """
+    for names in _QUOTAS:
+        with contextlib.suppress(OSError):
+            return " ".join([(cgroup / name).read_text(encoding="ascii").strip() for name in names])
+    return ""
 
 
 def _private_directory() -> Path:
