@@ -225,6 +225,18 @@ def test_both_workers_serve_and_answer_as_one(sidecar: Sidecar) -> None:
         assert len(sidecar.processes()) == 3
 
 
+@pytest.mark.parametrize(("connections", "processes"), [(2, 3), (1, 1)])
+def test_each_worker_has_a_connection_at_least(
+    sidecar: Sidecar, connections: int, processes: int
+) -> None:
+    """No more workers run than connections may be open; a single one is no worker."""
+    with sidecar.running(MAX_CONNECTIONS=str(connections)), dial(sidecar) as sock:
+        assert echoes(sock)
+        assert len(sidecar.processes()) == processes
+        found = samples(sidecar.ask("/metrics")[1].encode())
+        assert sum(found["pillion_connections_max"].values()) == connections
+
+
 def test_a_policy_change_reaches_all(sidecar: Sidecar) -> None:
     """In the time that one worker takes: it cuts what is open, and no worker admits any more."""
     with sidecar.running(), dialled(sidecar, MANY) as socks:

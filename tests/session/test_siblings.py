@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,26 @@ async def test_a_fault_of_ours_costs_its_question_alone(
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     assert [line["event"] for line in lines] == ["admin broke"] * MAX_CALLERS
     assert fault.__name__ in lines[0]["exception"]
+
+
+async def test_so_many_are_answered_at_once_and_one_more_waits(tmp_path: Path) -> None:
+    """Until one of them has its answer, or is gone."""
+    async with answering(tmp_path / "1", lambda _: Told(200, "", b"ok")), AsyncExitStack() as stack:
+        writers = []
+        for _ in range(MAX_CALLERS - 1):
+            _, writer = await asyncio.open_unix_connection(str(tmp_path / "1"))
+            stack.callback(writer.close)
+            # Half a question.
+            writer.write(b"\0\0\0\2{")
+            writers.append(writer)
+        assert (await ask_sibling(tmp_path / "1", ASKED, 10)).body == b"ok"
+        _, writer = await asyncio.open_unix_connection(str(tmp_path / "1"))
+        stack.callback(writer.close)
+        with pytest.raises(ConnectTimeoutError):
+            await ask_sibling(tmp_path / "1", ASKED, 0.2)
+        waiting = asyncio.create_task(ask_sibling(tmp_path / "1", ASKED, 10))
+        writers[0].close()
+        assert (await waiting).body == b"ok"
 
 
 async def test_a_question_at_its_bound_is_answered(tmp_path: Path) -> None:
