@@ -268,7 +268,9 @@ class Sidecar:
         if not self._config.access_log or stderr is None:
             return None
         drops = self._metrics.http.access_log_drops
-        return AccessLog(self._config.access_log, stderr.fileno(), drops)
+        return AccessLog(
+            self._config.access_log, stderr.fileno(), drops, is_shared=self._crew is not None
+        )
 
     def _prepare(self, watch: Watch[Generation | None]) -> None:
         def prepare(generation: Generation | None) -> None:

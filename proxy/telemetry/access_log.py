@@ -22,8 +22,8 @@ from proxy.telemetry.slot import Family
 
 MAX_HELD: Final = 1 << 20
 """Octets of lines that wait to be written."""
-MAX_WRITE: Final = 64 << 10
-"""Octets of one write to anything but a pipe."""
+MAX_WRITE: Final = 32 << 10
+"""Octets of one write to anything but a pipe; a Unix socket takes so many in one piece."""
 GATHER_S: Final = 0.02
 """How long lines are gathered, in seconds."""
 CLOSE_S: Final = 1.0
@@ -35,17 +35,29 @@ class AccessLog:
     """Takes entries from the event loop, never waiting; ``close`` writes what is left."""
 
     __slots__ = (
-        *("_closed", "_closing", "_fd", "_full", "_held", "_limit", "_lines"),
+        *("_closed", "_closing", "_fd", "_full", "_held", "_is_shared", "_limit", "_lines"),
         *("_pipe_size", "_queued", "_taken", "_thread", "_wanted"),
     )
 
-    def __init__(self, form: str, fd: int, drops: Family, *, limit: int = MAX_HELD) -> None:
-        """Write in ``form`` (one of FORMS) to a duplicate of ``fd``; raises OSError."""
+    def __init__(
+        self,
+        form: str,
+        fd: int,
+        drops: Family,
+        *,
+        limit: int = MAX_HELD,
+        is_shared: bool = False,
+    ) -> None:
+        """Write in ``form`` (one of FORMS) to a duplicate of ``fd``; raises OSError.
+
+        ``is_shared``: other access logs are written to the same.
+        """
         self._lines = Lines(form)
         self._fd = os.dup(fd)
         is_pipe = stat.S_ISFIFO(os.fstat(self._fd).st_mode)
         self._pipe_size = fcntl(self._fd, F_GETPIPE_SZ) if is_pipe else 0
         self._limit = limit
+        self._is_shared = is_shared
         # Each has one writer, so that neither needs a lock: the loop the first, the thread the
         # second.
         self._full = drops.child((("reason", "full"),))
@@ -104,10 +116,12 @@ class AccessLog:
 
         A pipe takes MAX_LINE whole in any case (pipe(7), PIPE_BUF). How much more it has room for
         shows only when it is empty: each of its pages may be held by a few octets. Half of it is
-        then left to whoever else writes just now.
+        then left to the event log. Other access logs could take that half, too, before we write.
         """
         if not self._pipe_size:
             return MAX_WRITE
+        if self._is_shared:
+            return MAX_LINE
         waiting = int.from_bytes(ioctl(self._fd, FIONREAD, bytes(4)), byteorder)
         return MAX_LINE if waiting else max(MAX_LINE, self._pipe_size // 2)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.telemetry import access_log
 from proxy.telemetry.access_line import MAX_LINE, Entry, Origin
 from proxy.telemetry.access_log import GATHER_S, AccessLog
 from proxy.telemetry.metric import Metrics
@@ -167,6 +170,35 @@ def test_lines_of_another_writer_of_the_pipe_stand_between_ours() -> None:
     uris = [each["uri"] for each in found if "uri" in each]
     assert uris == [f"http://api/{number}" for number in range(4_000)]
     assert len(found) - len(uris) == lines
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_lines_of_several_workers_stand_between_each_other(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never inside one, however many find room at the same moment."""
+    if kind == "pipe":
+        # All look when it is empty, and write later.
+        monkeypatch.setattr(access_log, "ioctl", lambda *_: bytes(4))
+        far, near = os.pipe()
+    else:
+        far, near = (each.detach() for each in socket.socketpair())
+    workers, lines = 4, 3_000
+    drops = Metrics().http.access_log_drops
+    logs = [AccessLog("json", near, drops, limit=1 << 30, is_shared=True) for _ in range(workers)]
+    os.close(near)
+    for log in logs:
+        for number in range(lines):
+            log.add(_entry(number))
+    read = bytearray()
+    while read.count(b"\n") < workers * lines:
+        got = os.read(far, 30_000)
+        assert got
+        read += got
+    assert all(log.close(timeout_s=10) for log in logs)
+    os.close(far)
+    found = Counter(json.loads(line)["uri"] for line in read.splitlines())
+    assert found == {f"http://api/{number}": workers for number in range(lines)}
 
 
 def test_a_reader_that_is_gone_costs_lines_and_nothing_else() -> None:
