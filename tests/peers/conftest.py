@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.session.conftest import api, mesh, pytest_asyncio_loop_factories, web
+from tests.session.conftest import api, mesh, pytest_asyncio_loop_factories, tls_engine, web
 
-__all__ = ["api", "mesh", "pytest_asyncio_loop_factories", "web"]
+__all__ = ["api", "mesh", "pytest_asyncio_loop_factories", "tls_engine", "web"]
