@@ -34,7 +34,7 @@ from policy.route import ANY_PATH, HttpMatch
 from proxy.gateway.forwarded import authority_of, forwarded, has_passed
 from proxy.gateway.rule import carried
 from proxy.http.exchange import Exchange, Service
-from proxy.inbound.http import CLIENT_ID, RateLimits
+from proxy.inbound.http import RateLimits
 from proxy.outbound.destinations import Destinations
 from proxy.outbound.http import OutboundRequests
 from proxy.outbound.rule import OutboundRules
@@ -44,6 +44,7 @@ from proxy.runtime import Runtime
 from proxy.telemetry.http import OutboundHttp
 from proxy.telemetry.transport import Cache
 from proxy.wire.native import without_fields
+from proxy.wire.orig_proto_field import CLIENT_ID
 
 ROUTE: Final = default_metadata("gateway")
 _FROM_CLIENTS: Final = frozenset((b"host", CLIENT_ID, b"l5d-dst-canonical"))

@@ -159,6 +159,7 @@ class Exchange:
         "_trailers",
         "began",
         "case",
+        "client_id",
         "closes",
         "copies",
         "ended_at",
@@ -193,8 +194,10 @@ class Exchange:
         """When the request's end came."""
         self.first_at = -1.0
         """When the first content of the response came, or its end; below zero: not yet."""
-        self.is_grpc: Final = head.version == HTTP_2 and is_grpc_type(
-            value_of(head.fields, b"content-type")
+        self.is_grpc: Final = (
+            head.version == HTTP_2
+            and not is_riding
+            and is_grpc_type(value_of(head.fields, b"content-type"))
         )
         self.over_at = -1.0
         """When it was over; below zero: it is not."""
@@ -205,6 +208,8 @@ class Exchange:
         self.request_ended = ended
         self.is_riding: Final = is_riding
         """It came as HTTP/1 by HTTP/2."""
+        self.client_id: Fields = ()
+        """What the application is told of who asks, where that is not among the head's fields."""
         self.responded = False
         """A final head went to the client."""
         self.is_over = False

@@ -59,6 +59,7 @@ class Http1Far(Far, Sink, Corked):
         "_request_ended",
         "carried",
         "idle_since",
+        "is_busy",
         "stream",
     )
 
@@ -68,6 +69,8 @@ class Http1Far(Far, Sink, Corked):
         """Exchanges so far."""
         self.idle_since = poller.loop.time()
         """When its last exchange was done with it."""
+        self.is_busy = False
+        """Its owner counts it among those that carry an exchange."""
         self._poller = poller
         self._owner: Http1FarOwner | None = owner
         self._reader = ResponseReader()

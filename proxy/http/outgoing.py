@@ -15,14 +15,14 @@ class Outgoing:
         self.size = 0
         """Octets gathered."""
         self._first = b""
-        self._second = b""
+        self._second: bytes | None = None
         self._more: list[bytes] | None = None
 
     def add(self, data: bytes) -> None:
         """Put a piece behind the others."""
         if not self.size:
             self._first = data
-        elif not self._second:
+        elif self._second is None:
             self._second = data
         elif self._more is None:
             self._more = [data]
@@ -32,13 +32,12 @@ class Outgoing:
 
     def take(self) -> bytes:
         """Return all of it, and gather anew."""
-        if not self._second:
+        if self._second is None:
             data = self._first
         elif self._more is None:
             data = self._first + self._second
         else:
             data = b"".join((self._first, self._second, *self._more))
-            self._more = None
         self.clear()
         return data
 
@@ -46,5 +45,5 @@ class Outgoing:
         """Drop it all."""
         self.size = 0
         self._first = b""
-        self._second = b""
+        self._second = None
         self._more = None

@@ -100,7 +100,8 @@ class Http1Pool(Pool, Http1FarOwner):
         self._poller = poller
         self._owner = owner
         self._idle: list[Http1Far] = []
-        self._busy: set[Http1Far] = set()
+        self._busy = 0
+        """Connections that carry an exchange."""
         self._waiting: deque[Exchange] = deque()
         self._is_retired = False
 
@@ -117,7 +118,6 @@ class Http1Pool(Pool, Http1FarOwner):
                 # The server has hung up, or said what nobody asked; this request must not meet it.
                 far.close()
                 continue
-            self._busy.add(far)
             self._open(far, exchange)
             return
         if len(self._waiting) >= MAX_WAITING:
@@ -127,6 +127,8 @@ class Http1Pool(Pool, Http1FarOwner):
         self._owner.dial(self)
 
     def _open(self, far: Http1Far, exchange: Exchange) -> None:
+        far.is_busy = True
+        self._busy += 1
         request = request_for(exchange)
         far.open(exchange, request, may_live=not self._is_retired and not is_one_shot(request))
 
@@ -137,7 +139,6 @@ class Http1Pool(Pool, Http1FarOwner):
         while self._waiting:
             exchange = self._waiting.popleft()
             if not exchange.is_over:
-                self._busy.add(far)
                 self._open(far, exchange)
                 return
         self.far_idle(far)
@@ -149,7 +150,7 @@ class Http1Pool(Pool, Http1FarOwner):
 
     def far_idle(self, far: Http1Far) -> None:
         """Keep a connection that can carry another exchange."""
-        self._busy.discard(far)
+        self._free(far)
         if self._is_retired or len(self._idle) >= MAX_IDLE:
             far.close()
             return
@@ -157,14 +158,19 @@ class Http1Pool(Pool, Http1FarOwner):
 
     def far_closed(self, far: Http1Far, error: Exception | None) -> None:
         """Forget a connection that is over."""
-        self._busy.discard(far)
+        self._free(far)
         if far in self._idle:
             self._idle.remove(far)
         self._owner.far_closed(self, far.stream, error)
 
     def far_switched(self, far: Http1Far) -> None:
         """Let go of a connection that left HTTP."""
-        self._busy.discard(far)
+        self._free(far)
+
+    def _free(self, far: Http1Far) -> None:
+        if far.is_busy:
+            far.is_busy = False
+            self._busy -= 1
 
     def on_tick(self, now: float) -> None:
         """Close what has been idle for too long; the oldest stand first."""
@@ -295,5 +301,5 @@ def request_for(exchange: Exchange) -> Http1Request:
     """Return an exchange's request as a server of HTTP/1 is sent it."""
     head = exchange.head
     if head.version == HTTP_2:
-        return alight(head, ended=exchange.is_whole)
+        return alight(head, exchange.client_id, ended=exchange.is_whole)
     return onward_http1(head, ended=exchange.is_whole)

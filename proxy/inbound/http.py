@@ -27,9 +27,8 @@ from proxy.telemetry.transport import Cache, SideSlots
 from proxy.wire.http_field import Field, Fields
 from proxy.wire.http_message import HTTP_2, Form, RequestHead, ResponseHead
 from proxy.wire.native import without_fields
-from proxy.wire.orig_proto_field import MARK
+from proxy.wire.orig_proto_field import CLIENT_ID, MARK
 
-CLIENT_ID: Final = b"l5d-client-id"
 _FROM_SIDECARS: Final = frozenset((MARK, PROXY_ERROR, PROXY_CONNECTION))
 """What one sidecar tells another; from an application it means nothing."""
 _CLIENT_ID_ONLY: Final = frozenset((CLIENT_ID,))
@@ -284,10 +283,15 @@ class InboundRequests(Service):
         head = exchange.head
         if head.upgrade or head.form is _AUTHORITY_FORM:
             self._asked = head
-        fields = without_fields(going.fields, _CLIENT_ID_ONLY)
-        if self._given:
-            fields += self._given
-        exchange.head = going if fields is going.fields else going.with_fields(fields)
+        if exchange.is_riding:
+            # It is told when it alights, which makes its fields anew in any case.
+            exchange.client_id = self._given
+        else:
+            fields = without_fields(going.fields, _CLIENT_ID_ONLY)
+            if self._given:
+                fields += self._given
+            going = going if fields is going.fields else going.with_fields(fields)
+        exchange.head = going
         if record is not None:
             record.carried()
         pool.carry(exchange)

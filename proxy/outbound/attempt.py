@@ -81,7 +81,8 @@ class OutboundCase(Case):
 
     __slots__ = (
         *("_alarm", "_deadlines", "_ended", "_exchange", "_head", "_hint_s", "_leg", "_pick"),
-        *("_proves_at", "_required", "_retrying", "_rule", "_runtime", "_sender", "_tried", "_way"),
+        *("_proves_at", "_required", "_retry", "_retrying", "_rule", "_runtime", "_sender"),
+        *("_tried", "_way"),
     )
 
     def __init__(
@@ -113,13 +114,10 @@ class OutboundCase(Case):
         """How long its endpoint asked to be left alone."""
         self._proves_at = NEVER
         """When it has proved that its endpoint can be used, if it is a probe and still runs."""
-        self._retrying = Retrying(
-            exchange.head.method,
-            retry,
-            rule.budget,
-            now,
-            is_safe_on=rule.is_safe_on,
-        )
+        self._retry: Final = retry
+        self._retrying: Retrying | None = None
+        """Its retries, once somebody asks for them: most requests are made once."""
+        rule.budget.deposit(now)
         self._deadlines: Deadlines | None = None
         self._alarm: Alarm | None = None
         is_bounded = rule.is_timed if timeouts is rule.timeouts else timeouts != NO_TIMEOUTS
@@ -128,7 +126,7 @@ class OutboundCase(Case):
             exchange.is_timed = True
         if not exchange.request_ended:
             length = exchange.head.length
-            exchange.keeps_body = self._retrying.keeps_body(length if length >= 0 else None)
+            exchange.keeps_body = self._retries().keeps_body(length if length >= 0 else None)
 
     @property
     def is_over(self) -> bool:
@@ -138,7 +136,16 @@ class OutboundCase(Case):
     @property
     def attempts(self) -> int:
         """How often the request was sent, or tried to be."""
-        return self._retrying.attempts
+        return 1 if self._retrying is None else self._retrying.attempts
+
+    def _retries(self) -> Retrying:
+        retrying = self._retrying
+        if retrying is None:
+            rule = self._rule
+            self._retrying = retrying = Retrying(
+                self._head.method, self._retry, rule.budget, is_safe_on=rule.is_safe_on
+            )
+        return retrying
 
     def send(self) -> None:
         """Begin an attempt. Raises MeshError where there is nobody to send to."""
@@ -148,7 +155,7 @@ class OutboundCase(Case):
         deadlines = self._deadlines
         if deadlines is not None:
             now = self._now()
-            deadlines.attempt(now, is_last=self._retrying.is_last)
+            deadlines.attempt(now, is_last=self._retries().is_last)
             if self._exchange.request_ended:
                 deadlines.sent(now)
             self._rearm()
@@ -291,7 +298,7 @@ class OutboundCase(Case):
 
     def _is_spent(self, happened: Happened) -> bool:
         """Whether this was the last of a rule's retries of broken connections; tells the client."""
-        if happened is not Happened.RESET or not self._retrying.is_spent:
+        if happened is not Happened.RESET or not self._retries().is_spent:
             return False
         words = f"{self.attempts} attempts met connections that broke"
         self._exchange.give_up_far()
@@ -303,7 +310,7 @@ class OutboundCase(Case):
         exchange = self._exchange
         now = self._now()
         length = exchange.head.length
-        verdict = self._retrying.after(
+        verdict = self._retries().after(
             ended,
             now,
             self._sender.chance(),

@@ -103,15 +103,13 @@ class Retrying:
         method: bytes,
         retry: Retry | None,
         budget: Budget,
-        now: float,
         *,
         is_safe_on: bool = True,
     ) -> None:
-        """Begin with the first attempt, which pays into the budget.
+        """Begin with the first attempt; whoever makes it pays into the budget.
 
         ``is_safe_on``: what is safe is retried without a policy.
         """
-        budget.deposit(now)
         self.connects = 0
         """Other endpoints dialled because one could not be reached."""
         self.retries = 0

@@ -66,7 +66,9 @@ class MessageReader:
         self._data = b""
         self._position = 0
         self._partial = bytearray()
+        """Lines in the making."""
         self._scanned = 0
+        """Octets of theirs that have been looked at: all of them, between calls."""
         self._left = 0
         self._extensions = 0
         self._is_eof = False
@@ -91,7 +93,7 @@ class MessageReader:
     @property
     def buffered(self) -> int:
         """How many octets are held here, not yet handed out."""
-        return len(self._partial) + len(self._data) - self._position
+        return self._scanned + len(self._data) - self._position
 
     def feed(self, data: bytes) -> None:
         """Take what was received; it is held until it is asked for."""
@@ -110,6 +112,7 @@ class MessageReader:
         self._state = _SWITCHED
         rest = bytes(self._partial) + self._data[self._position :]
         self._partial = bytearray()
+        self._scanned = 0
         self._data = b""
         self._position = 0
         return rest
@@ -165,7 +168,8 @@ class MessageReader:
     def _take_section(self, limit: int) -> bytes | None:
         """Return the lines before the next blank line, with their ends; None: it has not come."""
         partial = self._partial
-        if not partial:
+        scanned = self._scanned
+        if not scanned:
             data = self._data
             position = self._position
             end = data.find(b"\r\n\r\n", position)
@@ -178,7 +182,7 @@ class MessageReader:
             partial += self._data[self._position :]
             self._data = b""
             self._position = 0
-            scanned = self._scanned
+            self._scanned = len(partial)
             end = partial.find(b"\r\n\r\n", max(0, scanned - 3))
             if end >= 0:
                 if end + 4 > limit:
@@ -191,9 +195,8 @@ class MessageReader:
             why = explain_prefix(partial, max(0, scanned - 1))
             if why is not None:
                 raise self._fail(why[0], why[1])
-            self._scanned = len(partial)
             self._check_partial(limit)
-        if self._is_eof and partial:
+        if self._is_eof and self._scanned:
             raise self._truncated()
         return None
 
@@ -322,7 +325,7 @@ class MessageReader:
 
     def _read_trailers(self) -> None:
         """Read the trailers, if they have come whole, and end the message."""
-        if not self._partial:
+        if not self._scanned:
             begin = self._data[self._position : self._position + 2]
             if begin == b"\r\n":
                 self._position += 2
@@ -381,7 +384,7 @@ class RequestReader(MessageReader):
 
     def _read_plain(self) -> RequestHead | None:
         """Return a head that the kernel reads; None: it does not, or there is no kernel."""
-        if read_request is None or self._partial or self._position >= len(self._data):
+        if read_request is None or self._scanned or self._position >= len(self._data):
             return None
         plain = read_request(self._data, self._position, self._limits, self._leniency.raw_target)
         if plain is None:
@@ -493,7 +496,7 @@ class ResponseReader(MessageReader):
 
     def _read_plain(self) -> ResponseHead | None:
         """Return a head that the kernel reads; None: it does not, or there is no kernel."""
-        if read_response is None or self._partial or self._position >= len(self._data):
+        if read_response is None or self._scanned or self._position >= len(self._data):
             return None
         plain = read_response(
             self._data, self._position, self._limits, self._leniency.bare_status, self._method

@@ -25,9 +25,9 @@ from proxy.wire.http_message import (
     ResponseHead,
 )
 from proxy.wire.native import land, value_of, without_fields
-from proxy.wire.orig_proto_field import MARK, TAKEN_OFF
+from proxy.wire.orig_proto_field import CLIENT_ID, MARK, TAKEN_OFF
 
-_TAKEN_OFF_BY_APP: Final = TAKEN_OFF - {b"te"}
+_TAKEN_OFF_BY_APP: Final = TAKEN_OFF - {b"te"} | {CLIENT_ID}
 _LENGTH: Final = frozenset((b"content-length",))
 _CHUNKED: Final[Field] = (b"transfer-encoding", b"chunked")
 _MARK_10: Final[Fields] = ((MARK, b"HTTP/1.0"),)
@@ -117,13 +117,16 @@ def has_ridden(head: RequestHead) -> bool:
     return head.version == HTTP_2 and head.form is not _AUTHORITY_FORM and mark_of(head) is not None
 
 
-def alight(head: RequestHead, *, ended: bool) -> Http1Request:
+def alight(head: RequestHead, client_id: Fields = (), *, ended: bool) -> Http1Request:
     """Return a request that came by HTTP/2 as HTTP/1 for the application.
 
     The mark, where there is one, says version and form; without one it is 1.1 in origin form.
-    Content of unknown length is chunked, which needs 1.1 whatever the mark says.
+    Content of unknown length is chunked, which needs 1.1 whatever the mark says. ``client_id``
+    takes the place of what the request itself says of who asks.
     """
     fields, found, has_host, has_crumbs = land(head.fields, _TAKEN_OFF_BY_APP)
+    if client_id:
+        fields += client_id
     version = HTTP_11
     target = head.path
     mark = _known(found)

@@ -18,6 +18,8 @@ from proxy.wire.http_field import (
 )
 
 MARK: Final = b"l5d-orig-proto"
+CLIENT_ID: Final = b"l5d-client-id"
+"""Tells an application who asks; nobody but its own sidecar is believed."""
 TAKEN_OFF: Final = frozenset((MARK, b"transfer-encoding", b"te", b"http2-settings"))
 RESPONSE_TAKEN_OFF: Final = frozenset((MARK, b"transfer-encoding"))
 NOT_RIDING: Final = TAKEN_OFF | PER_CONNECTION

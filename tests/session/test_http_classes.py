@@ -89,6 +89,20 @@ async def test_statuses_of_grpc(api: Generation, direction: str, where: str) -> 
         assert total(found, name, grpc_status="UNAVAILABLE", error="") == 1
 
 
+async def test_http1_is_no_grpc_whatever_it_says(api: Generation) -> None:
+    """What comes as HTTP/1 by HTTP/2 is answered, and counted, as HTTP/1."""
+    post = [field for field in GRPC if field[0] != b":path"]
+    riding = (*post[:3], (b":path", b"/503"), *post[3:], (b"l5d-orig-proto", b"HTTP/1.1"))
+    async with run_side(api, "inbound", by_path, Protocol.HTTP2) as side:
+        async with http2(side.entry) as client:
+            client.say(wire.headers(1, riding))
+            await client.until_stream(1)
+            assert client.heads[1][0][b":status"] == b"503"
+        found = await scrape(side.running)
+    assert total(found, "inbound_http_requests_total") == 1
+    assert total(found, "response_total", grpc_status="", classification="failure") == 1
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
 async def test_a_client_that_leaves(api: Generation, direction: str) -> None:
     """Is told apart from a server that failed: nobody got a status, the error says why."""

@@ -145,6 +145,17 @@ def test_content_of_unknown_length_needs_1_1() -> None:
     assert alight(head, ended=True) == Http1Request(b"POST", b"/", (), HTTP_10, False)
 
 
+def test_who_asks_is_not_the_request_s_to_say() -> None:
+    """What it says of that stays behind; what is known goes on, where something is."""
+    claimed: Fields = ((b"host", b"a"), (b"l5d-client-id", b"me"), (MARK, b"HTTP/1.1"))
+    head = RequestHead(
+        b"GET", Form.ORIGIN, b"http", b"a", b"/", HTTP_2, claimed, 0, True, b"", False
+    )
+    known: Fields = ((b"l5d-client-id", b"web"),)
+    assert alight(head, ended=True).fields == ((b"host", b"a"),)
+    assert alight(head, known, ended=True).fields == ((b"host", b"a"), *known)
+
+
 @pytest.mark.parametrize("mark", [None, b"HTTP/2", b"HTTP/1.2", b"", b"http/1.1"])
 def test_a_request_without_a_known_mark_is_http2_s_own(mark: bytes | None) -> None:
     """And to an application that speaks HTTP/1 it goes as 1.1, with Host and one cookie."""

@@ -30,7 +30,7 @@ def after(
     body: Body = NO_BODY,
 ) -> Verdict:
     """Return the verdict about a request whose first attempt ended so."""
-    state = Retrying(method, retry, rich(), 0.0, is_safe_on=is_safe_on)
+    state = Retrying(method, retry, rich(), is_safe_on=is_safe_on)
     return state.after(ended, 0.0, 0.0, body=body)
 
 
@@ -101,7 +101,7 @@ def test_responses_are_asked_for_again_by_policy_alone(
 def test_never_once_a_byte_of_a_response_went_out() -> None:
     """Whatever happened, whoever asked for it."""
     for happened in Happened:
-        state = Retrying(b"GET", _5XX, rich(), 0.0)
+        state = Retrying(b"GET", _5XX, rich())
         verdict = state.after(Ended(happened, 503), 0.0, 0.0, has_responded=True)
         assert verdict == Verdict(again=False, reason="response-began")
 
@@ -138,13 +138,13 @@ def test_the_annotation_turns_off_everything_that_is_done_unasked() -> None:
         assert not after(b"GET", None, Ended(happened), is_safe_on=False).again
     ended = Ended(Happened.RESPONSE, 503)
     assert after(b"POST", _5XX, ended, is_safe_on=False).again
-    assert not Retrying(b"GET", None, rich(), 0.0, is_safe_on=False).keeps_body(10)
+    assert not Retrying(b"GET", None, rich(), is_safe_on=False).keeps_body(10)
 
 
 def test_three_other_endpoints_are_dialled() -> None:
     """And no fourth; connects are no retries, and cost nothing."""
     broke = Budget(RetryBudget(retry_ratio=0.0, min_retries_per_second=0))
-    state = Retrying(b"POST", None, broke, 0.0)
+    state = Retrying(b"POST", None, broke)
     again = [state.after(Ended(Happened.UNCONNECTED), 0.0, 0.0).again for _ in range(4)]
     assert again == [True, True, True, False]
     assert (state.connects, state.retries, state.attempts) == (3, 0, 4)
@@ -152,14 +152,14 @@ def test_three_other_endpoints_are_dialled() -> None:
 
 def test_a_safe_request_is_made_again_once() -> None:
     """However it ends then."""
-    state = Retrying(b"GET", None, rich(), 0.0)
+    state = Retrying(b"GET", None, rich())
     assert state.after(Ended(Happened.RESET), 0.0, 0.0).again
     assert state.after(Ended(Happened.REFUSED), 0.0, 0.0) == Verdict(again=False, reason="limit")
 
 
 def test_a_policy_s_limit_holds_for_all_retries_together() -> None:
     """The safe one is one of them; with the last there is no per-try timeout."""
-    state = Retrying(b"GET", Retry(max_retries=2, statuses=_5XX.statuses), rich(), 0.0)
+    state = Retrying(b"GET", Retry(max_retries=2, statuses=_5XX.statuses), rich())
     ends = (Happened.RESET, Happened.RESPONSE, Happened.RESPONSE, Happened.RESET)
     reasons, lasts = [], []
     for happened in ends:
@@ -172,10 +172,10 @@ def test_a_policy_s_limit_holds_for_all_retries_together() -> None:
 def test_retries_wait_longer_each_time_with_jitter() -> None:
     """25 ms doubled up to 250 ms, and as much again at random, within the bound."""
     retry = Retry(max_retries=9, statuses=_5XX.statuses)
-    state = Retrying(b"POST", retry, rich(), 0.0)
+    state = Retrying(b"POST", retry, rich())
     delays = [state.after(Ended(Happened.RESPONSE, 500), 0.0, 0.0).delay_s for _ in range(6)]
     assert delays == [0.025, 0.05, 0.1, 0.2, 0.25, 0.25]
-    verdict = Retrying(b"POST", retry, rich(), 0.0).after(Ended(Happened.RESPONSE, 500), 0.0, 0.5)
+    verdict = Retrying(b"POST", retry, rich()).after(Ended(Happened.RESPONSE, 500), 0.0, 0.5)
     assert verdict.delay_s == pytest.approx(0.0375)
 
 
@@ -205,7 +205,7 @@ def test_what_the_server_asks_for_is_kept_to(ended: Ended, delay: float | None) 
 def test_no_retry_begins_that_the_request_has_no_time_for() -> None:
     """At the deadline it is too late already; nothing is counted or spent."""
     budget = Budget(RetryBudget(retry_ratio=0.0, min_retries_per_second=1, ttl_s=1.0))
-    state = Retrying(b"GET", _5XX, budget, 0.0)
+    state = Retrying(b"GET", _5XX, budget)
     for happened in (Happened.RESPONSE, Happened.UNCONNECTED):
         late = state.after(Ended(happened, 503), 0.0, 0.0, time_left_s=0.0)
         assert late.reason == "deadline"
@@ -217,7 +217,7 @@ def test_a_spent_budget_ends_retries() -> None:
     """For the one as for the many."""
     budget = Budget(RetryBudget(min_retries_per_second=1, ttl_s=1.0))
     verdicts = [
-        Retrying(b"GET", _5XX, budget, 0.0).after(Ended(Happened.RESPONSE, 503), 0.0, 0.0)
+        Retrying(b"GET", _5XX, budget).after(Ended(Happened.RESPONSE, 503), 0.0, 0.0)
         for _ in range(2)
     ]
     assert [each.reason for each in verdicts] == ["policy", "budget"]
@@ -238,7 +238,7 @@ def test_a_body_is_kept_while_it_may_be_of_use(
     declared: int | None, retry: Retry | None, keeps: bool
 ) -> None:
     """A policy may want less than 64 KiB, and not more."""
-    assert Retrying(b"POST", retry, rich(), 0.0).keeps_body(declared) is keeps
+    assert Retrying(b"POST", retry, rich()).keeps_body(declared) is keeps
 
 
 @pytest.mark.parametrize("happened", [Happened.RESPONSE, Happened.RESET, Happened.REFUSED])
@@ -248,7 +248,8 @@ def test_a_retry_storm_is_impossible(happened: Happened) -> None:
     sent = 0
     for index in range(20_000):
         now = index / 500
-        state = Retrying(b"GET", retry, budget, now)
+        budget.deposit(now)
+        state = Retrying(b"GET", retry, budget)
         sent += 1
         while state.after(Ended(happened, 503), now, 0.5).again:
             sent += 1
@@ -263,7 +264,7 @@ def test_what_changes_something_is_never_sent_twice_unasked(
     method: bytes, events: list[tuple[Happened, int]]
 ) -> None:
     """Without a policy only what was never sent goes elsewhere."""
-    state = Retrying(method, None, rich(), 0.0)
+    state = Retrying(method, None, rich())
     for happened, status in events:
         verdict = state.after(Ended(happened, status), 0.0, 0.0)
         assert verdict.again is (happened is Happened.UNCONNECTED and state.connects <= 3) or (
