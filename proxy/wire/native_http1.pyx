@@ -45,6 +45,7 @@ cdef struct Line:
     Py_ssize_t value_size
 
 cdef struct Slot:
+    PyObject* read
     PyObject* kept
     uint64_t hash
     uint64_t seen
@@ -412,18 +413,20 @@ cdef tuple _fields(const Line* lines, Py_ssize_t count):
     return fields
 
 
-cdef uint64_t _hash(octets at, Py_ssize_t size, uint64_t state):
-    cdef uint64_t word
-    while size >= 8:
-        memcpy(&word, at, 8)
-        state = (state ^ word) * <uint64_t>0x9E3779B97F4A7C15
-        state ^= state >> 32
-        at += 8
-        size -= 8
-    word = size
-    while size > 0:
-        size -= 1
-        word = (word << 8) | at[size]
+cdef uint64_t _hash(octets at, Py_ssize_t size):
+    """Return 64 bits for these octets, eight at a time; the last eight may overlap."""
+    cdef uint64_t state = size
+    cdef uint64_t word = 0
+    cdef octets end = at + size
+    if size < 8:
+        memcpy(&word, at, size)
+    else:
+        while end - at > 8:
+            memcpy(&word, at, 8)
+            state = (state ^ word) * <uint64_t>0x9E3779B97F4A7C15
+            state ^= state >> 32
+            at += 8
+        memcpy(&word, end - 8, 8)
     state = (state ^ word) * <uint64_t>0x9E3779B97F4A7C15
     return state ^ (state >> 32)
 
@@ -441,51 +444,64 @@ cdef bint _is_secret(octets name, Py_ssize_t size):
     return size == 19 and memcmp(name, b"proxy-authorization", 19) == 0
 
 
-cdef bint _holds(object kept, octets at, Py_ssize_t size):
-    return PyBytes_GET_SIZE(kept) == size and memcmp(PyBytes_AS_STRING(kept), at, size) == 0
+cdef PyObject* _kept(const Slot* slot, uint64_t hashed, octets at, Py_ssize_t size):
+    """Return what is kept for these octets, NULL where nothing is."""
+    if slot.kept == NULL or slot.hash != hashed or PyBytes_GET_SIZE(<object>slot.read) != size:
+        return NULL
+    return slot.kept if memcmp(PyBytes_AS_STRING(<object>slot.read), at, size) == 0 else NULL
 
 
-cdef void _keep(Slot* slot, object fresh, uint64_t hashed):
+cdef int _keep(Slot* slot, uint64_t hashed, octets at, Py_ssize_t size, object fresh) except -1:
     """Keep what comes a second time; what was kept there goes."""
+    cdef PyObject* old_read = slot.read
     cdef PyObject* old = slot.kept
     if slot.seen == hashed:
+        read = PyBytes_FromStringAndSize(<const char*>at, size)
+        Py_INCREF(read)
         Py_INCREF(fresh)
+        slot.read = <PyObject*>read
         slot.kept = <PyObject*>fresh
         slot.hash = hashed
+        Py_XDECREF(old_read)
         Py_XDECREF(old)
     slot.seen = hashed
+    return 0
 
 
-cdef object _field(const Line* line):
-    """Return a field, its name in lower case; the one kept where there is one."""
+cdef object _name(octets at, Py_ssize_t size):
+    """Return a name in lower case; the one kept where there is one."""
     cdef unsigned char lowered[LONGEST_NAME]
-    cdef Py_ssize_t size = line.name_size
     cdef Py_ssize_t i
     cdef uint64_t hashed
     cdef Slot* slot
-    cdef object name
-    cdef object field
-    cdef bint is_kept
+    cdef PyObject* kept
     for i in range(size):
-        lowered[i] = _lower[line.name[i]]
-    hashed = _hash(lowered, size, size)
+        lowered[i] = _lower[at[i]]
+    hashed = _hash(lowered, size)
     slot = &_names[hashed % NAMES_KEPT]
-    if slot.kept and slot.hash == hashed and _holds(<object>slot.kept, lowered, size):
-        name = <object>slot.kept
-    else:
-        name = PyBytes_FromStringAndSize(<const char*>lowered, size)
-        _keep(slot, name, hashed)
-    is_kept = size + line.value_size < LINE_KEPT and not _is_secret(lowered, size)
-    if is_kept:
-        hashed = _hash(line.value, line.value_size, hashed)
+    kept = _kept(slot, hashed, lowered, size)
+    if kept:
+        return <object>kept
+    name = PyBytes_FromStringAndSize(<const char*>lowered, size)
+    _keep(slot, hashed, lowered, size, name)
+    return name
+
+
+cdef object _field(const Line* line):
+    """Return a field, its name in lower case; the one kept for the line where there is one."""
+    cdef Py_ssize_t size = line.value + line.value_size - line.name
+    cdef bint is_short = size <= LINE_KEPT
+    cdef uint64_t hashed = 0
+    cdef Slot* slot = NULL
+    cdef PyObject* kept
+    if is_short:
+        hashed = _hash(line.name, size)
         slot = &_lines[hashed % LINES_KEPT]
-        if slot.kept and slot.hash == hashed:
-            field = <object>slot.kept
-            if _holds(<object>PyTuple_GET_ITEM(field, 1), line.value, line.value_size) and _holds(
-                <object>PyTuple_GET_ITEM(field, 0), lowered, size
-            ):
-                return field
+        kept = _kept(slot, hashed, line.name, size)
+        if kept:
+            return <object>kept
+    name = _name(line.name, line.name_size)
     field = (name, PyBytes_FromStringAndSize(<const char*>line.value, line.value_size))
-    if is_kept:
-        _keep(slot, field, hashed)
+    if is_short and not _is_secret(<octets>PyBytes_AS_STRING(name), line.name_size):
+        _keep(slot, hashed, line.name, size, field)
     return field
