@@ -117,12 +117,13 @@ async def test_a_server_changes_keys(
             assert forgotten(client, tls_engine)
             for number, command in enumerate(_COMMANDS):
                 seen = await change_keys(server, command)
+                # What comes after the change shows that we have heard of it.
+                await say(server, b"%s%d.\n" % (_LARGE, number))
+                assert await reader.readexactly(len(_LARGE) + 3) == b"%s%d.\n" % (_LARGE, number)
                 writer.write(b"%s%d.\n" % (_LARGE, number))
                 seen += await printed(server, b"%d.\n" % number)
                 assert seen.count(b"~") == len(_LARGE)
                 assert (b"<<<" + _KEY_UPDATE in seen) == (command == b"K")
-                await say(server, b"%s%d.\n" % (_LARGE, number))
-                assert await reader.readexactly(len(_LARGE) + 3) == b"%s%d.\n" % (_LARGE, number)
             writer.write_eof()
             await printed(server, b"DONE\n")
         writer.close()
