@@ -8,6 +8,7 @@ half a sum would look like a fall.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import chain
@@ -49,7 +50,7 @@ class Answers:
         return "; ".join(f"worker {number}: {reason}" for number, reason in missing)
 
 
-Join = Callable[[Answers], Answer]
+Join = Callable[[Answers], Answer | Awaitable[Answer]]
 
 
 def join_live(answers: Answers) -> Answer:
@@ -79,11 +80,11 @@ def join_ready(answers: Answers) -> Answer:
     return say(200, "\n".join(dict.fromkeys(chain.from_iterable(bodies))))
 
 
-def join_metrics(answers: Answers) -> Answer:
+async def join_metrics(answers: Answers) -> Answer:
     """The pages' sum; of workers that run, or none at all."""
     if answers.silent:
         return say(503, answers.missing())
-    return 200, CONTENT_TYPE, join_pages([body for _, _, body in answers.told.values()])
+    return 200, CONTENT_TYPE, await join_pages([body for _, _, body in answers.told.values()])
 
 
 def join_connections(answers: Answers) -> Answer:
@@ -162,10 +163,9 @@ class JoinedPages:
         return self._ask(question, join, own, is_large=path in _LARGE)
 
     async def _ask(self, question: Question, join: Join, own: Answer, *, is_large: bool) -> Answer:
-        if not is_large:
-            return join(await self._answers(question, own))
-        async with self._large:
-            return join(await self._answers(question, own))
+        async with self._large if is_large else contextlib.nullcontext():
+            answer = join(await self._answers(question, own))
+            return answer if isinstance(answer, tuple) else await answer
 
     async def _answers(self, question: Question, own: Answer) -> Answers:
         others = self._crew.others()

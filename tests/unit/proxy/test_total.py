@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from proxy.telemetry.exposition import PROCESS, expose
 from proxy.telemetry.metric import Metrics
-from proxy.telemetry.total import LARGEST, LEAST, join_pages
+from proxy.telemetry.total import LARGEST, LEAST, LINES, join_pages
 from tests.session.admin import samples
 
 ADDED = {
@@ -36,13 +38,14 @@ def test_every_gauge_has_a_rule() -> None:
     assert not LARGEST & LEAST
 
 
-def test_what_is_counted_is_added_and_what_stands_is_not() -> None:
+async def test_what_is_counted_is_added_and_what_stands_is_not() -> None:
     """Exactly; label sets that only one has stay, whatever is written in them."""
     pages = [page(2**60, 0.002, 50.5, "x"), page(1, 0.2, 10.25, "y")]
-    joined = samples(join_pages(pages))
+    text = await join_pages(pages)
+    joined = samples(text)
     read = joined["tcp_read_bytes_total"]
     assert read[frozenset(LABELS)] == 2**60 + 1
-    assert f"{2**60 + 1}" in join_pages(pages).decode()
+    assert f"{2**60 + 1}" in text.decode()
     assert read[frozenset({("name", "x")})] == read[frozenset({("name", "y")})] == 1
     name = "pillion_tls_handshake_duration_seconds"
     full = {("direction", "inbound"), ("resumed", "false")}
@@ -55,10 +58,24 @@ def test_what_is_counted_is_added_and_what_stands_is_not() -> None:
     assert joined["proxy_build_info"][frozenset({("version", "1")})] == 1
 
 
-def test_the_families_stay_whole_and_in_order() -> None:
+async def test_the_families_stay_whole_and_in_order() -> None:
     """Each is told about once."""
     one = page(1, 1.0, 1.0, "x")
     heads = [line for line in one.split(b"\n") if line.startswith(b"#")]
-    joined = join_pages([one, one, one])
+    joined = await join_pages([one, one, one])
     assert [line for line in joined.split(b"\n") if line.startswith(b"#")] == heads
-    assert join_pages([one]) == one
+    assert await join_pages([one]) == one
+
+
+async def test_connections_have_their_turn_while_pages_are_joined() -> None:
+    """Each time so many lines are read or written; not within them."""
+    for lines, turns in ((LINES - 2, 0), (LINES - 1, 3), (4 * LINES, 12)):
+        told = b"".join(b'a_total{b="%d"} %d\n' % (each, each) for each in range(lines))
+        one = b"# HELP a_total x\n" + told
+        joining = asyncio.create_task(join_pages([one, one]))
+        found = -1
+        while not joining.done():
+            found += 1
+            await asyncio.sleep(0)
+        assert found == turns
+        assert (await joining).count(b"\n") == lines + 1
