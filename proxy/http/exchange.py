@@ -14,6 +14,7 @@ from typing import Final, final
 
 from core.errors import ClosedEarlyError, MeshError, ServerProtocolError
 from proxy.http.answer import answer_for, trailers_for
+from proxy.net.poller import Poller
 from proxy.net.stream import Stream
 from proxy.telemetry.classification import grpc_status_of, is_grpc_type
 from proxy.wire.http_field import Fields
@@ -156,6 +157,7 @@ class Exchange:
         "_is_cut",
         "_kept",
         "_near",
+        "_poller",
         "_trailers",
         "began",
         "case",
@@ -184,14 +186,19 @@ class Exchange:
     )
 
     def __init__(
-        self, head: RequestHead, near: Near, *, ended: bool, is_riding: bool = False
+        self,
+        head: RequestHead,
+        near: Near,
+        poller: Poller,
+        *,
+        ended: bool,
+        is_riding: bool = False,
     ) -> None:
         self.head = head
         """As it goes on: whoever takes the exchange may put an edited one here."""
-        self.began: Final = _clock()
-        """Seconds of the monotonic clock, as all times here."""
+        self.began: Final = poller.now
         self.ended_at = self.began
-        """When the request's end came."""
+        """When its head came, and its end: seconds of the monotonic clock, as all times here."""
         self.first_at = -1.0
         """When the first content of the response came, or its end; below zero: not yet."""
         self.is_grpc: Final = (
@@ -232,6 +239,7 @@ class Exchange:
         """Octets of the request's content."""
         self.sent = 0
         """Octets of the response's content."""
+        self._poller = poller
         self._near: Near | None = near
         self._far: Far | None = None
         self._kept: list[bytes] | None = None
@@ -240,6 +248,11 @@ class Exchange:
         """The content's beginning is no longer at hand."""
         self._interim = 0
         self._trailers: Fields = ()
+
+    @property
+    def now(self) -> float:
+        """When what it is told of was found to be ready: one moment for all told at once."""
+        return self._poller.now
 
     @property
     def is_whole(self) -> bool:
@@ -286,7 +299,7 @@ class Exchange:
     def on_request_end(self, trailers: Fields) -> None:
         """Pass the request's end on."""
         self.request_ended = True
-        self.ended_at = _clock()
+        self.ended_at = self.now
         if self.is_over:
             return
         self._trailers = trailers
@@ -378,7 +391,7 @@ class Exchange:
         if self._near is None:
             return
         if not self.sent:
-            self.first_at = _clock()
+            self.first_at = self.now
         if self.is_timed and self.case is not None:
             self.case.on_moved(self)
         self.sent += len(data)
@@ -390,7 +403,7 @@ class Exchange:
         near = self._near
         if near is None:
             return
-        now = _clock()
+        now = self.now
         if not self.sent:
             self.first_at = now
         self.sent += len(data)
@@ -404,6 +417,7 @@ class Exchange:
             return
         if trailers and self.is_grpc:
             self.grpc_status = grpc_status_of(value_of(trailers, b"grpc-status"))
+        self.over_at = self.now
         self._near.send_end(trailers)
         self._finish(None)
 

@@ -212,7 +212,7 @@ class Http1Near(Near, Sink, Corked):
         if not head.keep_alive:
             self._is_last = True
         ended = head.length == 0
-        exchange = Exchange(head, self, ended=ended)
+        exchange = Exchange(head, self, self._poller, ended=ended)
         self._exchange = exchange
         self._service.begin(exchange)
 

@@ -234,7 +234,7 @@ class Http2Far(Sink, LinkOwner):
 
     def on_data(self, data: Buffer) -> None:
         """Read frames."""
-        now = self._poller.loop.time()
+        now = self._poller.now
         self.link.heard = now
         streams = self.streams
         for event in self.codec.feed(owned(data), now):

@@ -220,7 +220,7 @@ class Http2Near(Sink, LinkOwner):
             self.stream.pause()
 
     def _feed(self, data: bytes) -> None:
-        now = self._poller.loop.time()
+        now = self._poller.now
         self.link.heard = now
         for event in self.codec.feed(data, now):
             self._take(event)
@@ -253,7 +253,7 @@ class Http2Near(Sink, LinkOwner):
         head = event.head
         is_riding = has_ridden(head)
         response = Http2Response(self, event.stream_id, is_riding=is_riding)
-        exchange = Exchange(head, response, ended=event.ended, is_riding=is_riding)
+        exchange = Exchange(head, response, self._poller, ended=event.ended, is_riding=is_riding)
         response.exchange = exchange
         self.streams[event.stream_id] = response
         self._service.begin(exchange)

@@ -69,11 +69,14 @@ class Poller:
         "_is_telling",
         "_watched",
         "loop",
+        "now",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, is_nested: bool = True) -> None:
         """``is_nested``: ``loop`` is to watch our epoll; else it calls ``wait``."""
         self.loop = loop
+        self.now = time.monotonic()
+        """When all that is told of now was found to be ready, in monotonic seconds."""
         self._epoll = select.epoll()
         self._watched: dict[int, Pollable] = {}
         self._corked: list[Corked] = []
@@ -146,6 +149,7 @@ class Poller:
     def _tell(self, timeout_s: float) -> None:
         """Wait once, then tell each owner what its descriptor is ready for."""
         ready = self._epoll.poll(timeout_s, _MOST)
+        self.now = time.monotonic()
         self._is_telling = True
         try:
             for fd, events in ready:

@@ -147,14 +147,13 @@ class OutboundCase(Case):
             )
         return retrying
 
-    def send(self) -> None:
+    def send(self, now: float) -> None:
         """Begin an attempt. Raises MeshError where there is nobody to send to."""
         destination = self._leg.destination
         self._ended = None
         self._hint_s = 0.0
         deadlines = self._deadlines
         if deadlines is not None:
-            now = self._now()
             deadlines.attempt(now, is_last=self._retries().is_last)
             if self._exchange.request_ended:
                 deadlines.sent(now)
@@ -162,7 +161,7 @@ class OutboundCase(Case):
         if destination is None:
             self._carry(None)
             return
-        pick = destination.pick(self._tried)
+        pick = destination.pick(now, self._tried)
         if pick is None:
             destination.wait(self, self._tried)
         else:
@@ -217,7 +216,7 @@ class OutboundCase(Case):
     def on_response(self, exchange: Exchange, head: ResponseHead) -> ResponseHead | None:
         """Judge a response: the client's, or a reason to try again."""
         deadlines = self._deadlines
-        now = self._now()
+        now = exchange.now
         if deadlines is not None:
             deadlines.answered(now)
             self._rearm()
@@ -362,7 +361,7 @@ class OutboundCase(Case):
 
     def _resend(self) -> bool:
         try:
-            self.send()
+            self.send(self._now())
         except MeshError as error:
             self._exchange.fail(error)
         return True

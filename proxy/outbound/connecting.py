@@ -33,7 +33,7 @@ async def connect(
                 raise
             pick.finish(clock.monotonic(), Outcome.UNREACHABLE)
             tried = (*tried, pick.member)
-            other = balanced.pick(tried) if len(tried) < MAX_ATTEMPTS else None
+            other = balanced.pick(clock.monotonic(), tried) if len(tried) < MAX_ATTEMPTS else None
             if other is None or other.member in tried:
                 if other is not None:
                     other.finish(clock.monotonic(), Outcome.ABANDONED)

@@ -104,7 +104,7 @@ class Destination:
     """One destination's endpoints, and the queue before them."""
 
     __slots__ = (
-        *("_asked", "_balancer", "_clock", "_discover", "_failfast", "_is_serving", "_news"),
+        *("_asked", "_balancer", "_discover", "_failfast", "_is_serving", "_news"),
         *("_opened", "_refused", "_runtime", "_slots", "_touched_at", "_unsubscribe"),
         *("_waited", "_waiting", "_watch", "concrete", "used_at"),
     )
@@ -126,7 +126,6 @@ class Destination:
         self.used_at = runtime.clock.monotonic()
         """When it was last asked for an endpoint."""
         self._runtime = runtime
-        self._clock = runtime.clock
         self._discover = discover
         self._opened = opened
         self._slots = slots
@@ -160,9 +159,8 @@ class Destination:
         """Whether nobody waits, and nothing is under way."""
         return not self._waiting and self._balancer.pending == 0
 
-    def pick(self, tried: tuple[Member, ...] = ()) -> Pick | None:
+    def pick(self, now: float, tried: tuple[Member, ...] = ()) -> Pick | None:
         """Return a ticket for an endpoint, none of ``tried`` if possible; None: none is ready."""
-        now = self._clock.monotonic()
         self.used_at = now
         if now - self._touched_at >= TOUCH_S or self._watch is None:
             self._follow(now)
@@ -198,7 +196,7 @@ class Destination:
 
         Raises what ``wait`` raises, and UnreachableError when none was ready in time.
         """
-        pick = self.pick()
+        pick = self.pick(self._runtime.clock.monotonic())
         if pick is not None:
             return pick
         future: asyncio.Future[Pick] = self._runtime.loop.create_future()

@@ -107,7 +107,7 @@ class OutboundRequests(Service):
         name = None if required is None else required.decode("latin-1")
         case = OutboundCase(self._runtime, self, exchange, rule, leg, timeouts, retry, name)
         exchange.case = case
-        case.send()
+        case.send(exchange.began)
         if rule.mirrors:
             self._copy(exchange, before, rule.mirrors)
         if leg.is_filtered:

@@ -78,7 +78,8 @@ class Mirrors:
     def _send(self, original: Exchange, head: RequestHead, mirrored: Mirrored) -> None:
         ear = _Ear()
         authority = head.authority or str(mirrored.leg.target or "").encode("ascii")
-        copy = Exchange(replace(head, authority=authority), ear, ended=original.request_ended)
+        copied = replace(head, authority=authority)
+        copy = Exchange(copied, ear, self._runtime.poller, ended=original.request_ended)
         ear.exchange = copy
         if not original.request_ended:
             original.copies = (*original.copies, copy)
@@ -157,7 +158,7 @@ class CopyCase(Case):
         """Send it, or wait for an endpoint."""
         destination = self._mirrored.leg.destination
         try:
-            pick = None if destination is None else destination.pick()
+            pick = None if destination is None else destination.pick(self._exchange.began)
             if pick is None and destination is not None:
                 destination.wait(self)
                 return
@@ -186,7 +187,7 @@ class CopyCase(Case):
         """Remember what it says of the endpoint."""
         self._outcome = outcome_of(head.status)
         if self._pick is not None:
-            self._pick.answered(monotonic(), self._outcome)
+            self._pick.answered(exchange.now, self._outcome)
         return head
 
     def on_failure(self, exchange: Exchange, error: MeshError, *, reused: bool) -> bool:

@@ -70,7 +70,7 @@ async def test_so_many_requests_may_wait_for_a_connection() -> None:
         pool = kind(poller, Owner())
         clients = [Client() for _ in range(MAX_WAITING + 1)]
         for client in clients:
-            pool.carry(Exchange(head(), client, ended=True))
+            pool.carry(Exchange(head(), client, poller, ended=True))
         assert [each.statuses for each in clients[:-1]] == [[]] * MAX_WAITING
         assert clients[-1].statuses == [503]
         while not pool.is_idle:

@@ -67,13 +67,13 @@ class Owner:
         pass
 
 
-def _exchange(method: bytes) -> tuple[Exchange, Client]:
+def _exchange(poller: Poller, method: bytes) -> tuple[Exchange, Client]:
     reader = RequestReader()
     reader.feed(method + b" / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
     head = reader.read_head()
     assert head is not None
     client = Client()
-    return Exchange(head, client, ended=True), client
+    return Exchange(head, client, poller, ended=True), client
 
 
 @pytest.mark.parametrize(("method", "dials"), [(b"POST", 2), (b"GET", 1)])
@@ -83,7 +83,7 @@ async def test_what_must_not_be_repeated_meets_no_dead_connection(
     """The server's end waits unread in the kernel; a GET may meet it and be made again."""
     owner = Owner()
     pool = Http1Pool(poller, owner)
-    exchange, client = _exchange(b"GET")
+    exchange, client = _exchange(poller, b"GET")
     pool.carry(exchange)
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -93,7 +93,7 @@ async def test_what_must_not_be_repeated_meets_no_dead_connection(
         await client.answered.wait()
     assert owner.dials == 1
     theirs.shutdown(socket.SHUT_WR)
-    later, _ = _exchange(method)
+    later, _ = _exchange(poller, method)
     pool.carry(later)
     assert owner.dials == dials
     pool.retire()
@@ -104,7 +104,7 @@ async def test_what_must_not_be_repeated_meets_no_dead_connection(
 async def test_whose_request_is_made_again_is_kept_like_any_other(poller: Poller) -> None:
     """It has been idle since its response, though the exchange is not over."""
     pool = Http1Pool(poller, Owner())
-    exchange, _ = _exchange(b"GET")
+    exchange, _ = _exchange(poller, b"GET")
     exchange.case = case = Again()
     pool.carry(exchange)
     ours, theirs = socket.socketpair()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from typing import Any
 
 from proxy.net.poller import ENDED, GONE, READ, WRITE, Poller
@@ -42,6 +43,30 @@ async def test_only_what_is_asked_for_is_told(poller: Poller) -> None:
         calls = owner.calls
         await asyncio.sleep(0.02)
         assert owner.calls == calls
+
+
+async def test_all_that_is_told_at_once_is_of_one_moment(poller: Poller) -> None:
+    """However long it takes to tell: when it was found to be ready, and never before it came."""
+    seen: list[float] = []
+
+    class Slow:
+        def on_ready(self, events: int) -> None:
+            seen.append(poller.now)
+            time.sleep(0.02)
+
+    with connected() as (one, one_peer), connected() as (other, other_peer):
+        for near in (one, other):
+            poller.watch(near.fileno(), Slow(), READ)
+        await asyncio.sleep(0.02)
+        sent_at = time.monotonic()
+        one_peer.sendall(b"x")
+        other_peer.sendall(b"x")
+        await until(lambda: len(seen) >= 4)
+        for near in (one, other):
+            poller.forget(near.fileno())
+    assert seen[0] >= sent_at
+    assert seen[0] == seen[1]
+    assert seen[2] == seen[3] >= seen[0] + 0.04
 
 
 async def test_a_peer_that_is_gone_is_told_unasked(poller: Poller) -> None:
