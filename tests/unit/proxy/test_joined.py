@@ -54,11 +54,11 @@ def test_live_is_while_nobody_hangs() -> None:
     assert join_live(Answers({1: say(200, "live")}, {}, SILENT))[0] == 503
 
 
-def test_half_a_sum_is_none() -> None:
+async def test_half_a_sum_is_none() -> None:
     """Whoever does not answer may yet; it would look like a fall and a rise."""
     one = (200, "", b"# HELP a b\n# TYPE a counter\na 1\n")
-    assert join_metrics(told(one, one, gone=GONE))[2].endswith(b"a 2\n")
-    assert join_metrics(Answers({1: one}, {}, SILENT))[0] == 503
+    assert (await join_metrics(told(one, one, gone=GONE)))[2].endswith(b"a 2\n")
+    assert (await join_metrics(Answers({1: one}, {}, SILENT)))[0] == 503
     assert join_same(Answers({1: one}, {}, SILENT))[0] == 503
     assert join_connections(Answers({1: show({})}, {}, SILENT))[0] == 503
 
