@@ -59,6 +59,7 @@ from proxy.telemetry.metric import Metrics
 from proxy.wire.tls_library import choose_library
 
 if TYPE_CHECKING:
+    from proxy.admin.kept import KeptMetrics
     from proxy.admin.pages import AdminPages
 
 APP_LISTENER: Final = "application"
@@ -131,6 +132,7 @@ class Sidecar:
         library = ("library", self._tls.version)
         self._metrics.tls_info.child((library, ("tls", "1.3"))).value = 1
         self._pages: AdminPages | None = None
+        self._kept: KeptMetrics | None = None
         self._stop = asyncio.Event()
         self._news = asyncio.Event()
         """Something happened that the start waits for: a certificate, or the order to stop."""
@@ -329,27 +331,37 @@ class Sidecar:
             return AdminServer(runtime, pages)
         from proxy.admin.joined import JoinedPages  # noqa: PLC0415 - most sidecars are one process
 
-        return AdminServer(runtime, JoinedPages(pages, self._crew))
+        return AdminServer(runtime, JoinedPages(pages, self._kept_metrics(self._crew), self._crew))
 
     def _answer_siblings(self, runtime: Runtime, crew: Crew) -> None:
         """Answer the other workers' questions to our admin pages."""
         from proxy.net.sibling import Question, Siblings, Told  # noqa: PLC0415 - as above
 
-        def answer(asked: Question) -> Told:
-            pages = self._admin_pages(runtime)
+        async def answer(asked: Question) -> Told:
             method, path, query, body, ip = asked
-            return Told(*pages.answer(method, path, query, body, Client(ip)))
+            own = self._admin_pages(runtime).answer(method, path, query, body, Client(ip))
+            return Told(*await self._kept_metrics(crew).told(path, own))
 
         def close() -> None:
             siblings.close()
             if crew.is_orphan():
+                from proxy.admin.kept import forget_kept  # noqa: PLC0415 - as above
+
                 # Whoever ends last finds nothing else there.
                 with contextlib.suppress(OSError):
+                    forget_kept(crew.directory)
                     crew.directory.rmdir()
 
         siblings = Siblings(crew.socket(crew.number), answer, self._log)
         runtime.on_end.append(close)
         runtime.spawn(self._supervise("workers", siblings.run))
+
+    def _kept_metrics(self, crew: Crew) -> KeptMetrics:
+        if self._kept is None:
+            from proxy.admin.kept import KeptMetrics  # noqa: PLC0415 - as above
+
+            self._kept = KeptMetrics(crew.directory, crew.number)
+        return self._kept
 
     def _admin_pages(self, runtime: Runtime) -> AdminPages:
         if self._pages is not None:

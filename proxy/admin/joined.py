@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import chain
 from typing import Final, final
 
@@ -18,6 +18,7 @@ from core.errors import ConnectRefusedError, UnreachableError
 from core.record import dataclass
 from policy.model import Client
 from proxy.admin.answer import Answer, say, show
+from proxy.admin.kept import METRICS, KeptMetrics, read_kept
 from proxy.admin.pages import MAX_SHOWN, AdminPages
 from proxy.crew import Crew
 from proxy.net.sibling import Question, ask_sibling
@@ -43,6 +44,8 @@ class Answers:
     """Workers that are not running, and why."""
     silent: Mapping[int, str]
     """Workers that run and have not answered, and why."""
+    kept: Sequence[bytes] = ()
+    """What those that are not running had told of their metrics."""
 
     def missing(self) -> str:
         """Return who has not answered, in words; empty: all have."""
@@ -81,10 +84,11 @@ def join_ready(answers: Answers) -> Answer:
 
 
 async def join_metrics(answers: Answers) -> Answer:
-    """The pages' sum; of workers that run, or none at all."""
+    """The pages' sum, with what was counted by workers that are gone; of all others, or none."""
     if answers.silent:
         return say(503, answers.missing())
-    return 200, CONTENT_TYPE, await join_pages([body for _, _, body in answers.told.values()])
+    pages = [body for _, _, body in answers.told.values()]
+    return 200, CONTENT_TYPE, await join_pages(pages, answers.kept)
 
 
 def join_connections(answers: Answers) -> Answer:
@@ -129,7 +133,7 @@ def join_change(answers: Answers) -> Answer:
 _JOINS: Final[Mapping[tuple[str, str], Join]] = {
     ("GET", "/live"): join_live,
     ("GET", "/ready"): join_ready,
-    ("GET", "/metrics"): join_metrics,
+    ("GET", METRICS): join_metrics,
     ("GET", "/connections"): join_connections,
     ("GET", "/policy"): join_same,
     ("GET", "/explain"): join_same,
@@ -137,15 +141,16 @@ _JOINS: Final[Mapping[tuple[str, str], Join]] = {
     ("PUT", "/proxy-log-level"): join_change,
 }
 """What others are asked about. The rest one worker answers for all."""
-_LARGE: Final = ("/metrics", "/connections", "/policy")
+_LARGE: Final = (METRICS, "/connections", "/policy")
 
 
 @final
 class JoinedPages:
     """The pages of one sidecar that has several workers."""
 
-    def __init__(self, pages: AdminPages, crew: Crew) -> None:
+    def __init__(self, pages: AdminPages, metrics: KeptMetrics, crew: Crew) -> None:
         self._pages = pages
+        self._metrics = metrics
         self._crew = crew
         self._large = asyncio.Semaphore(MAX_LARGE)
 
@@ -164,7 +169,8 @@ class JoinedPages:
 
     async def _ask(self, question: Question, join: Join, own: Answer, *, is_large: bool) -> Answer:
         async with self._large if is_large else contextlib.nullcontext():
-            answer = join(await self._answers(question, own))
+            told = await self._metrics.told(question.path, own)
+            answer = join(await self._answers(question, told))
             return answer if isinstance(answer, tuple) else await answer
 
     async def _answers(self, question: Question, own: Answer) -> Answers:
@@ -182,7 +188,9 @@ class JoinedPages:
                 silent[number] = str(each)
             else:
                 told[number] = each
-        return Answers(dict(sorted(told.items())), gone, silent)
+        kept = gone if question.path == METRICS else ()
+        pages = [page for number in kept for page in read_kept(self._crew.directory, number)]
+        return Answers(dict(sorted(told.items())), gone, silent, pages)
 
     async def _told(self, number: int, question: Question) -> Answer | UnreachableError:
         try:

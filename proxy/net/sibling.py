@@ -15,7 +15,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, NamedTuple, final
 
@@ -61,7 +61,9 @@ class Told(NamedTuple):
 class Siblings:
     """Answers the other workers."""
 
-    def __init__(self, path: Path, answer: Callable[[Question], Told], log: Logger) -> None:
+    def __init__(
+        self, path: Path, answer: Callable[[Question], Awaitable[Told]], log: Logger
+    ) -> None:
         """Open the socket. Raises OSError."""
         self._path = path
         self._answer = answer
@@ -99,7 +101,7 @@ class Siblings:
                 _must_be_ours(sock)
                 async with asyncio.timeout(ANSWER_S):
                     asked = _question(await _read_frame(sock, MAX_QUESTION_BYTES))
-                    told = self._told(asked)
+                    told = await self._told(asked)
                     head = json.dumps({"status": told.status, "type": told.content_type})
                     data = _frame(head.encode()) + _frame(told.body)
                     await asyncio.get_running_loop().sock_sendall(sock, data)
@@ -109,10 +111,10 @@ class Siblings:
         finally:
             self._free.release()
 
-    def _told(self, asked: Question) -> Told:
+    async def _told(self, asked: Question) -> Told:
         """Return the answer; of a fault of our own the log tells, and others are answered."""
         try:
-            return self._answer(asked)
+            return await self._answer(asked)
         except Exception:  # noqa: BLE001  one page's fault must not end all answers
             self._log.exception("admin broke", code="internal")
             return Told(_FAULT, "", b"")

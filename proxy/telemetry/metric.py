@@ -225,7 +225,7 @@ class Metrics:
         self.worker_starts = Family(
             "pillion_worker_starts_total",
             "counter",
-            "Starts of each worker that runs, where there are several (PILLION_WORKERS).",
+            "Starts of each worker, where there are several (PILLION_WORKERS).",
             ("worker",),
         )
         self.folds = Family(

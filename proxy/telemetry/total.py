@@ -43,18 +43,21 @@ LINES: Final = 250
 _JOINS: Final[Mapping[str, Callable[[Iterable[float]], float]]] = {
     **dict.fromkeys(LARGEST, max),
     **dict.fromkeys(LEAST, min),
+    # Each start tells of those before it.
+    "pillion_worker_starts_total": max,
 }
 
 
-async def join_pages(pages: Sequence[bytes]) -> bytes:
+async def join_pages(pages: Sequence[bytes], ended: Sequence[bytes] = ()) -> bytes:
     """Return what several workers' pages come to, in the order of the first.
 
+    ``ended``: pages of workers that are there no more. Of these gauges do not count.
     Connections have their turn meanwhile, each time some lines are read or written.
     """
-    if len(pages) == 1:
+    if len(pages) == 1 and not ended:
         return pages[0]
     families: dict[bytes, tuple[dict[bytes, None], dict[bytes, list[float]]]] = {}
-    for page in pages:
+    for number, page in enumerate((*pages, *ended)):
         heads, samples = dict[bytes, None](), dict[bytes, list[float]]()
         for place, line in enumerate(BytesIO(page), 1):
             if line.startswith(b"#"):
@@ -62,6 +65,8 @@ async def join_pages(pages: Sequence[bytes]) -> bytes:
                     name = line.split(b" ", 3)[2]
                     heads, samples = families.setdefault(name, ({}, {}))
                 heads[line] = None
+                if number >= len(pages) and line.endswith(b" gauge\n"):
+                    samples = {}
             else:
                 sample, _, value = line[:-1].rpartition(b" ")
                 samples.setdefault(sample, []).append(_number(value))

@@ -167,6 +167,13 @@ def _echo(sock: socket.socket) -> None:
             sock.sendall(data)
 
 
+def allowed(sidecar: Sidecar) -> float:
+    """Return how many connections were let in, by the page of metrics."""
+    status, text = sidecar.ask("/metrics")
+    assert status == 200
+    return sum(samples(text.encode())["inbound_tcp_authz_allow_total"].values())
+
+
 def dial(sidecar: Sidecar) -> socket.socket:
     """Connect to the application by its sidecar."""
     return socket.create_connection((IP, sidecar.app.port), timeout=SECONDS)
@@ -255,18 +262,23 @@ def test_a_policy_change_reaches_all(sidecar: Sidecar) -> None:
 
 
 def test_a_killed_worker_takes_its_own_connections_alone(sidecar: Sidecar) -> None:
-    """The others go on, new ones are served; /ready names it until its place is filled."""
+    """The others go on, new ones are served; /ready names it until its place is filled.
+
+    What it had counted when it was last asked stays counted.
+    """
     with sidecar.running(), dialled(sidecar, MANY) as socks:
         mine = by_worker(sidecar, socks)
+        assert allowed(sidecar) == MANY
         os.kill(sidecar.worker(2), signal.SIGKILL)
         for sock in mine[2]:
             with suppress(ConnectionError):
                 assert sock.recv(1) == b""
         assert sidecar.ask("/ready") == (503, "not ready: worker 2: it is not running\n")
-        assert sidecar.ask("/metrics")[0] == 200
+        assert allowed(sidecar) == MANY
         assert all(echoes(sock) for sock in mine[1])
         with dialled(sidecar, MANY):
             assert set(sidecar.held().values()) == {1}
+            assert allowed(sidecar) == 2 * MANY
         wait_until(sidecar.is_ready, seconds=SECONDS, what="ready again")
         assert all(echoes(sock) for sock in mine[1])
         (ended,) = sidecar.events("worker ended")
@@ -275,6 +287,7 @@ def test_a_killed_worker_takes_its_own_connections_alone(sidecar: Sidecar) -> No
         assert starts[frozenset({("worker", "2")})] == 2
         with dialled(sidecar, MANY) as more:
             assert set(by_worker(sidecar, more)) == {1, 2}
+            assert {allowed(sidecar) for _ in range(10)} == {3 * MANY}
 
 
 def test_a_killed_worker_is_noticed_whatever_was_inherited(sidecar: Sidecar) -> None:
@@ -370,6 +383,7 @@ def test_a_signal_to_all_processes_counts_once(sidecar: Sidecar) -> None:
 def test_workers_end_with_who_started_them(sidecar: Sidecar) -> None:
     """Killed, it leaves neither processes nor ports nor sockets behind."""
     with sidecar.running() as process, dialled(sidecar, MANY) as socks:
+        assert allowed(sidecar) == MANY
         directories = {_directory_of(sidecar.worker(number)) for number in (1, 2)}
         assert len(directories) == 1
         assert all((each.stat().st_mode & 0o777) == 0o700 for each in directories)

@@ -13,27 +13,32 @@ import pytest
 
 from identity.generation import Generation
 from policy.model import Client
-from proxy.admin import joined
+from proxy.admin import joined, kept
 from proxy.admin.answer import Answer
 from proxy.admin.joined import MAX_LARGE, JoinedPages
+from proxy.admin.kept import KeptMetrics, forget_kept
 from proxy.admin.pages import AdminPages
 from proxy.admin.policies import PolicyPages
 from proxy.crew import Crew
 from proxy.net.capture import FixedCapture
 from proxy.net.listener import Bound
 from proxy.net.loads import SharedLoads, make_loads
+from tests.session.admin import samples
 from tests.sidecars import Running, free_address, run_sidecar
 
 CLIENT = Client("127.0.0.1")
 
 
 @asynccontextmanager
-async def worker(generation: Generation, directory: Path) -> AsyncIterator[JoinedPages]:
-    """Yield the pages of the first of two workers, which is a running sidecar."""
+async def worker(
+    generation: Generation, directory: Path
+) -> AsyncIterator[tuple[JoinedPages, Running]]:
+    """Yield the pages of the first of two workers, and the sidecar that it is."""
     table = make_loads(2)
     try:
         async with run_sidecar(generation, FixedCapture(free_address())) as running:
-            yield JoinedPages(_pages(running), _crew(directory, table))
+            metrics = KeptMetrics(directory, 1)
+            yield JoinedPages(_pages(running), metrics, _crew(directory, table)), running
     finally:
         os.close(table)
 
@@ -92,7 +97,7 @@ async def test_few_large_pages_are_put_together_at_once(
             await heard.wait_for(lambda: len(asked) >= count)
 
     async with (
-        worker(api, tmp_path) as pages,
+        worker(api, tmp_path) as (pages, _),
         await asyncio.start_unix_server(hang, tmp_path / "2"),
         asyncio.TaskGroup() as tasks,
     ):
@@ -104,3 +109,50 @@ async def test_few_large_pages_are_put_together_at_once(
         go_on.set()
         assert [(await each)[0] for each in (*large, small)] == [200] * (MAX_LARGE + 2)
     assert asked.count(path) == MAX_LARGE + 1
+
+
+def _taken(metrics: Answer) -> float:
+    """Return how many connections a page of metrics says were taken."""
+    status, _, page = metrics
+    assert status == 200
+    return sum(samples(page).get("tcp_open_total", {}).values())
+
+
+async def test_what_a_worker_had_told_is_gone_on_from(api: Generation, tmp_path: Path) -> None:
+    """By the others while it is gone, and by who comes in its place, however often."""
+    async with worker(api, tmp_path) as (first, running):
+        family = running.sidecar.runtime.metrics.tcp_open
+        labels = (("direction", "inbound"), ("peer", "src"))
+        family.child(labels).value = 5
+        running.sidecar.runtime.metrics.connections_max.child().value = 100
+        assert _taken(await ask(first, "/metrics")) == 5
+        # What is not told is not known.
+        family.child(labels).value = 7
+    (tmp_path / "1.metrics").rename(tmp_path / "2.metrics")
+    for times in (1, 2, 3):
+        async with worker(api, tmp_path) as (again, running):
+            family = running.sidecar.runtime.metrics.tcp_open
+            assert _taken(await ask(again, "/metrics")) == 5 + 10 * (times - 1)
+            family.child(labels).value = 10
+            answer = await ask(again, "/metrics")
+            assert _taken(answer) == 5 + 10 * times
+            # Who is gone has no room for connections.
+            assert "pillion_connections_max" not in samples(answer[2])
+            assert _taken(await ask(again, "/metrics")) == 5 + 10 * times
+    forget_kept(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("over", [0, 1])
+async def test_a_page_is_gone_on_from_to_its_bound(
+    api: Generation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over: int
+) -> None:
+    """One octet past it the sum falls. Where there is no room for a new one nothing fails."""
+    page = b"# HELP tcp_open_total x\n# TYPE tcp_open_total counter\ntcp_open_total 5\n"
+    monkeypatch.setattr(kept, "MAX_KEPT_BYTES", len(page) - over)
+    for number in (1, 2):
+        (tmp_path / f"{number}.metrics").write_bytes(page)
+    async with worker(api, tmp_path) as (pages, _):
+        (tmp_path / "1.draft").mkdir()
+        assert _taken(await ask(pages, "/metrics")) == (0 if over else 10)
+        assert (tmp_path / "1.metrics").read_bytes() == page

@@ -37,7 +37,11 @@ ASKED = Question("PUT", "/proxy-log-level", "a=b", b"\x00\xff", "10.0.0.1")
 async def answering(path: Path, answer: Callable[[Question], Told]) -> AsyncIterator[io.StringIO]:
     """Answer questions at ``path``; what is logged can be read."""
     out = io.StringIO()
-    siblings = Siblings(path, answer, make_logger("debug", "json", out))
+
+    async def told(question: Question) -> Told:
+        return answer(question)
+
+    siblings = Siblings(path, told, make_logger("debug", "json", out))
     task = asyncio.create_task(siblings.run())
     try:
         yield out

@@ -58,6 +58,29 @@ async def test_what_is_counted_is_added_and_what_stands_is_not() -> None:
     assert joined["proxy_build_info"][frozenset({("version", "1")})] == 1
 
 
+async def test_of_workers_that_are_gone_the_counts_stay() -> None:
+    """Counters and histograms, exactly; no gauge, and none of what was left says who leads."""
+    here, gone = page(3, 0.002, 50.5, "x"), page(4, 0.2, 10.25, "y")
+    joined = samples(await join_pages([here], [gone]))
+    assert joined["tcp_read_bytes_total"][frozenset(LABELS)] == 7
+    assert joined["tcp_read_bytes_total"][frozenset({("name", "y")})] == 1
+    full = {("direction", "inbound"), ("resumed", "false")}
+    assert joined["pillion_tls_handshake_duration_seconds_count"][frozenset(full)] == 2
+    for gauge in ("pillion_identity_cert_ttl_seconds", "pillion_connections_max"):
+        assert joined[gauge] == samples(here)[gauge]
+
+
+async def test_starts_are_not_added_to_those_before_them() -> None:
+    """The worker that was started last knows how often it was; others have lines of their own."""
+    pages = []
+    for number, starts in (("1", 1), ("2", 3), ("2", 2)):
+        metrics = Metrics()
+        metrics.worker_starts.child((("worker", number),)).value = starts
+        pages.append(expose(metrics.families()))
+    found = samples(await join_pages(pages[:2], pages[2:]))["pillion_worker_starts_total"]
+    assert found == {frozenset({("worker", "1")}): 1, frozenset({("worker", "2")}): 3}
+
+
 async def test_the_families_stay_whole_and_in_order() -> None:
     """Each is told about once."""
     one = page(1, 1.0, 1.0, "x")
