@@ -105,9 +105,9 @@ class AppPools:
 
 @final
 class InboundCase(Case):
-    """One request that was let in."""
+    """Requests that were let in; one alone where there is a record of it."""
 
-    __slots__ = ("_counts", "_is_repeated", "_pool", "_record", "_service")
+    __slots__ = ("_is_repeated", "_service", "counts", "pool", "record")
 
     def __init__(
         self,
@@ -115,17 +115,19 @@ class InboundCase(Case):
         pool: Pool,
         counts: InboundCounts,
         record: Record | None,
+        *,
+        is_repeated: bool = False,
     ) -> None:
         self._service = service
-        self._pool = pool
-        self._counts = counts
-        self._record = record
-        self._is_repeated = False
+        self.pool: Final = pool
+        self.counts: Final = counts
+        self.record: Final = record
+        self._is_repeated = is_repeated
 
     def on_response(self, exchange: Exchange, head: ResponseHead) -> ResponseHead:
         """Pass the application's head on as it is, but for what only sidecars say."""
-        if self._record is not None:
-            self._record.answered()
+        if self.record is not None:
+            self.record.answered()
         fields = without_fields(head.fields, _FROM_SIDECARS)
         return head if fields is head.fields else head.with_fields(fields)
 
@@ -136,10 +138,11 @@ class InboundCase(Case):
         is_unread = error.code == "http2-refused"
         if not is_unread and not (reused and exchange.head.method in REPEATABLE):
             return False
-        self._is_repeated = True
-        if self._record is not None:
-            self._record.attempts += 1
-        self._pool.carry(exchange)
+        record = self.record
+        if record is not None:
+            record.attempts += 1
+        exchange.case = InboundCase(self._service, self.pool, self.counts, record, is_repeated=True)
+        self.pool.carry(exchange)
         return True
 
     def on_done(self, exchange: Exchange, error: MeshError | None) -> None:
@@ -147,14 +150,14 @@ class InboundCase(Case):
         code = "" if error is None else error.code
         now = exchange.over_at
         first = exchange.first_at if exchange.first_at >= 0 else now
-        self._counts.response(
+        self.counts.response(
             (exchange.status, exchange.grpc_status, code),
             first - exchange.began,
             now - exchange.began,
             now - exchange.ended_at,
         )
-        if self._record is not None:
-            self._record.write(exchange, code)
+        if self.record is not None:
+            self.record.write(exchange, code)
         if error is not None:
             self._service.failed(error)
 
@@ -178,7 +181,7 @@ class InboundRequests(Service):
         "_limit",
         "_log",
         "_plain",
-        "_plain_counts",
+        "_plain_case",
         "_policy",
         "_pools",
         "_read_for",
@@ -215,8 +218,8 @@ class InboundRequests(Service):
         """What the policy says of all requests of this client alike; None: that depends."""
         self._plain: Permit | None = None
         """The same, where it lets them in as they are, and there is nothing more to it."""
-        self._plain_counts: InboundCounts | None = None
-        """Where requests without gRPC are counted that it lets in."""
+        self._plain_case: InboundCase | None = None
+        """That of the last request without gRPC that it let in, and most often of the next."""
         self._http1: Pool | None = None
         """Where requests go on in HTTP/1, while so many pools have been dropped."""
         self._http1_dropped = 0
@@ -234,11 +237,12 @@ class InboundRequests(Service):
             self._read(policy)
         plain = self._plain
         if plain is not None and self._journal is None and not exchange.is_grpc:
-            counts = self._plain_counts
-            if counts is None:
-                counts = self._plain_counts = self._counts.permitted(plain, is_grpc=False)
-            counts.request()
-            self._carry(exchange, head, self._pool_for(exchange), counts, None)
+            pool = self._pool_for(exchange)
+            case = self._plain_case
+            if case is None or case.pool is not pool:
+                counts = self._counts.permitted(plain, is_grpc=False)
+                case = self._plain_case = InboundCase(self, pool, counts, None)
+            self._carry(exchange, head, case)
             return
         verdict = self._any
         if verdict is None:
@@ -262,24 +266,18 @@ class InboundRequests(Service):
         if verdict.is_audit:
             self._log_allowed(head, verdict)
         counts = self._counts.permitted(verdict, is_grpc=exchange.is_grpc)
-        counts.request()
-        pool = self._pool_for(exchange)
-        if not isinstance(going, RequestHead):
-            exchange.case = InboundCase(self, pool, counts, record)
+        case = InboundCase(self, self._pool_for(exchange), counts, record)
+        if isinstance(going, RequestHead):
+            self._carry(exchange, going, case)
+        else:
+            counts.request()
+            exchange.case = case
             _settle(exchange, going)
-            return
-        self._carry(exchange, going, pool, counts, record)
 
-    def _carry(
-        self,
-        exchange: Exchange,
-        going: RequestHead,
-        pool: Pool,
-        counts: InboundCounts,
-        record: Record | None,
-    ) -> None:
+    def _carry(self, exchange: Exchange, going: RequestHead, case: InboundCase) -> None:
         """Send a request on that was let in, told who asks."""
-        exchange.case = InboundCase(self, pool, counts, record)
+        case.counts.request()
+        exchange.case = case
         head = exchange.head
         if head.upgrade or head.form is _AUTHORITY_FORM:
             self._asked = head
@@ -292,9 +290,9 @@ class InboundRequests(Service):
                 fields += self._given
             going = going if fields is going.fields else going.with_fields(fields)
         exchange.head = going
-        if record is not None:
-            record.carried()
-        pool.carry(exchange)
+        if case.record is not None:
+            case.record.carried()
+        case.pool.carry(exchange)
 
     def _pool_for(self, exchange: Exchange) -> Pool:
         """Return the connections that carry a request like this one."""
@@ -313,7 +311,7 @@ class InboundRequests(Service):
         verdict = decide_any(policy, self._client)
         self._any = verdict
         self._plain = None
-        self._plain_counts = None
+        self._plain_case = None
         if isinstance(verdict, Permit) and policy.rate_limit is None:
             is_bare = not verdict.filters and not verdict.audits and not verdict.is_audit
             self._plain = verdict if is_bare else None
@@ -380,8 +378,9 @@ class InboundRequests(Service):
             self._decide_again(self._policy.current)
 
     def ended(self) -> None:
-        """Follow policy no more."""
+        """Follow policy no more, and let go of what knows this, so that both are freed at once."""
         forget, self._forget, self._cut = self._forget, None, None
+        self._plain_case = None
         if forget is not None:
             forget()
 

@@ -20,6 +20,7 @@ from policy.model import (
     StatusRange,
 )
 from tests.session.apps import exchange, serve
+from tests.session.http_wire import run_side
 from tests.session.test_http_reliability import (
     GET,
     POST,
@@ -222,6 +223,30 @@ async def test_an_idle_connection_that_dies_as_it_is_used(
         assert await status_of(client, GET) == 200
         assert await status_of(client, request_bytes) == status
     assert seen == (3 if status == 200 else 2)
+
+
+async def test_each_request_of_a_connection_is_made_again_by_itself(api: Generation) -> None:
+    """The application hangs up on every connection that is used twice: each GET goes once more."""
+    seen = 0
+
+    async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal seen
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(ANSWER)
+            await reader.readuntil(b"\r\n\r\n")
+            seen += 1
+        writer.transport.abort()
+
+    async with run_side(api, "inbound", app) as side:
+        reader, writer = await asyncio.open_connection(side.entry.ip, side.entry.port)
+        async with asyncio.timeout(10):
+            for _ in range(3):
+                writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+                await reader.readexactly(len(ANSWER.partition(b"\r\n\r\n")[2]))
+        writer.close()
+    assert seen == 2
 
 
 async def test_a_long_grpc_stream_does_not_keep_its_endpoint_to_itself(web: Generation) -> None:
