@@ -41,6 +41,7 @@ from proxy.outbound.rule import OutboundRules
 from proxy.outbound.way import Ways
 from proxy.providers import DiscoveryProvider
 from proxy.runtime import Runtime
+from proxy.telemetry.denial import log_denial
 from proxy.telemetry.http import OutboundHttp
 from proxy.telemetry.transport import Cache
 from proxy.wire.native import without_fields
@@ -184,7 +185,16 @@ class GatewayRequests(Service):
             state = self._rules.limits.of(policy.rate_limit)
             verdict = decide_rate(state, verdict, client.identity, exchange.began)
         if isinstance(verdict, Refusal):
-            self._refused(exchange, verdict)
+            log_denial(
+                self._rules.runtime.log,
+                "request denied",
+                verdict,
+                client,
+                self._target,
+                direction="gateway",
+                method=head.method,
+                path=head.path,
+            )
             raise RefusedError(verdict.reason, code=verdict.code)
         if self._export.current is None:
             raise RefusedError(f"{self._target} is no longer exported", code="gateway-not-exported")
@@ -205,25 +215,6 @@ class GatewayRequests(Service):
             forwarded(own, who.name if who is not None else "unknown", authority),
         )
         exchange.head = replace(head, authority=authority, fields=fields)
-
-    def _refused(self, exchange: Exchange, refusal: Refusal) -> None:
-        client = self._client
-        self._rules.runtime.log.info(
-            "request denied",
-            direction="gateway",
-            code=refusal.code,
-            client_ip=client.ip,
-            client_identity=str(client.identity or ""),
-            tls=client.tls.value,
-            target=str(self._target),
-            method=exchange.head.method.decode("ascii"),
-            path=exchange.head.path.decode("latin-1")[:200],
-            server=str(refusal.server),
-            route=str(refusal.route or ""),
-            reason=refusal.reason,
-            hint=refusal.hint,
-            tried=[f"{each.authorization}: {each.failed}" for each in refusal.attempts],
-        )
 
     def refused(self, code: str) -> None:
         """Count a message that breaks the protocol's rules."""

@@ -22,6 +22,7 @@ from proxy.net.connection import Tallies
 from proxy.net.inbox import Inbox
 from proxy.net.stream import Stream
 from proxy.runtime import Runtime
+from proxy.telemetry.denial import facts_of, log_denial
 from proxy.telemetry.http import InboundClient, InboundCounts
 from proxy.telemetry.transport import Cache, SideSlots
 from proxy.wire.http_field import Field, Fields
@@ -333,37 +334,28 @@ class InboundRequests(Service):
         exchange.fail(RefusedError(refusal.reason, code=refusal.code))
 
     def _log_refusal(self, event: str, head: RequestHead, refusal: Refusal) -> None:
-        self._log.info(
+        log_denial(
+            self._log,
             event,
-            code=refusal.code,
-            reason=refusal.reason,
-            hint=refusal.hint,
-            tried=[f"{each.authorization}: {each.failed}" for each in refusal.attempts],
-            **self._facts(head, refusal),
+            refusal,
+            self._client,
+            self._target,
+            direction="inbound",
+            method=head.method,
+            path=head.path,
         )
 
     def _log_allowed(self, head: RequestHead, permit: Permit) -> None:
         """Tell of a request that the default policy ``audit`` alone let in, as Linkerd does."""
-        self._log.info(
-            "request allowed",
-            authorization=str(permit.authorization),
-            **self._facts(head, permit),
+        facts = facts_of(
+            permit,
+            self._client,
+            self._target,
+            direction="inbound",
+            method=head.method,
+            path=head.path,
         )
-
-    def _facts(self, head: RequestHead, verdict: Verdict) -> dict[str, str]:
-        """Return who asked for what, and where that was decided."""
-        client = self._client
-        return {
-            "direction": "inbound",
-            "client_ip": client.ip,
-            "client_identity": str(client.identity or ""),
-            "tls": client.tls.value,
-            "target": str(self._target),
-            "method": head.method.decode("ascii"),
-            "path": head.path.decode("latin-1")[:200],
-            "server": str(verdict.server),
-            "route": str(verdict.route or ""),
-        }
+        self._log.info("request allowed", authorization=str(permit.authorization), **facts)
 
     def refused(self, code: str) -> None:
         """Count a message that breaks the protocol's rules."""
