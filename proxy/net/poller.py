@@ -20,15 +20,19 @@ import select
 import time
 from typing import Final, Protocol, final
 
+from proxy.net.native import wait
+
 READ: Final = select.EPOLLIN
 WRITE: Final = select.EPOLLOUT
+NEWS: Final = READ | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
+"""To be told when something new can be read, once, instead of as long as it was not read: half of
+the kernel's work. It comes as READ alone when one read brings all there is, if it has the room;
+with anything else when an end, a reset or urgent data follow, which only the next read meets."""
 GONE: Final = select.EPOLLERR
 """Reset or timed out: reported whether asked for or not."""
 ENDED: Final = select.EPOLLHUP
 """Both directions have ended: reported whether asked for or not."""
 
-_MOST: Final = 256
-"""Descriptors told of in one turn of the loop."""
 _TURNS: Final = 256
 """Turns in a row without asyncio's being asked whether it has something to do."""
 
@@ -88,12 +92,12 @@ class Poller:
             loop.add_reader(self._epoll.fileno(), self._ready)
 
     def watch(self, fd: int, owner: Pollable, events: int) -> None:
-        """Begin to watch ``fd`` for READ and WRITE as given; GONE and ENDED always come."""
+        """Begin to watch ``fd`` for READ, WRITE, both or NEWS; GONE and ENDED always come."""
         self._epoll.register(fd, events)
         self._watched[fd] = owner
 
     def change(self, fd: int, events: int) -> None:
-        """Watch ``fd`` for other events."""
+        """Watch ``fd`` for other events, or tell once more what is so of the same."""
         self._epoll.modify(fd, events)
 
     def forget(self, fd: int) -> None:
@@ -148,16 +152,16 @@ class Poller:
 
     def _tell(self, timeout_s: float) -> None:
         """Wait once, then tell each owner what its descriptor is ready for."""
-        ready = self._epoll.poll(timeout_s, _MOST)
+        ready = wait(self._epoll, timeout_s)
         self.now = time.monotonic()
         self._is_telling = True
         try:
-            for fd, events in ready:
-                owner = self._watched.get(fd)
+            for place in range(0, len(ready), 2):
+                owner = self._watched.get(ready[place])
                 if owner is None:
                     continue
                 try:
-                    owner.on_ready(events)
+                    owner.on_ready(ready[place + 1])
                 except Exception as error:  # noqa: BLE001  # one owner's bug must not starve the rest
                     self._report("a descriptor's owner broke", error)
             if self._corked:

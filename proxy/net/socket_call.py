@@ -1,12 +1,14 @@
-"""The two calls that every message costs: receive from a socket and send to it, by descriptor.
+"""The calls that every message costs: wait for sockets, receive from one and send to it.
 
-Neither waits, since the socket's own mode is not to. What was received is the caller's own octets
-where there are few; many are lent, in room that the next call uses again.
+The latter two, by descriptor, do not wait, since the socket's own mode is not to. What was
+received is the caller's own octets where there are few; many are lent, in room that the next call
+uses again.
 """
 
 from __future__ import annotations
 
 import os
+import select
 from typing import Final
 
 from proxy.wire.buffer import Buffer
@@ -16,6 +18,9 @@ READ_BYTES: Final = 65_536
 this also bounds what a connection holds after bulk traffic."""
 OWNED_BYTES: Final = 4_096
 """So many are copied: less work than lending them, and most who get them keep them."""
+
+WAIT_MOST: Final = 256
+"""Descriptors told of by one wait."""
 
 _ROOM: Final = memoryview(bytearray(READ_BYTES))
 _ROOMS: Final = (_ROOM,)
@@ -42,3 +47,13 @@ def send(fd: int, data: Buffer) -> int:
         return os.write(fd, data)
     except (BlockingIOError, InterruptedError):
         return 0
+
+
+def wait(epoll: select.epoll, timeout_s: float) -> list[int]:
+    """Return each descriptor that is ready, and behind it the kernel's flags of what for.
+
+    Nothing after so many seconds, rounded up to milliseconds; less than 0: for ever. It may come
+    back earlier, with nothing. Raises OSError, ValueError when the epoll is closed, and what a
+    signal's handler raises.
+    """
+    return [each for ready in epoll.poll(timeout_s, WAIT_MOST) for each in ready]

@@ -28,7 +28,7 @@ from core.errors import (
     UnreachableError,
 )
 from proxy.net.native import receive, send
-from proxy.net.poller import ENDED, GONE, READ, WRITE, Pollable, Poller
+from proxy.net.poller import ENDED, GONE, NEWS, READ, WRITE, Pollable, Poller
 from proxy.net.socket_call import READ_BYTES
 from proxy.net.splice import Pipe
 from proxy.wire.buffer import Buffer
@@ -179,6 +179,8 @@ class Stream(Pollable):
         Plaintext only.
         """
         self._inlet = pipe
+        if self._mask != _UNWATCHED:
+            self._watch()
 
     # Reading
 
@@ -198,6 +200,8 @@ class Stream(Pollable):
     def _watch(self) -> None:
         """Tell the poller what we wait for now."""
         wanted = (READ if self._reading else 0) | (WRITE if self.congested else 0)
+        if wanted == READ and self._inlet is None:
+            wanted = NEWS
         if self._mask == _UNWATCHED:
             self._poller.watch(self._fd, self, wanted)
         elif self._mask != wanted:
@@ -217,7 +221,7 @@ class Stream(Pollable):
             return
         if self._reading:
             if events & (READ | GONE | ENDED):
-                self._readable()
+                self._readable(events)
         elif events & GONE:
             code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
@@ -226,7 +230,7 @@ class Stream(Pollable):
             # It would be told for ever; what the peer sent before waits until it is read.
             self._unwatch()
 
-    def _readable(self) -> None:
+    def _readable(self, events: int) -> None:
         try:
             inlet = self._inlet
             if inlet is not None:
@@ -235,6 +239,9 @@ class Stream(Pollable):
             wire = receive(self._fd)
             if wire is None:
                 return
+            if (events != READ or len(wire) == READ_BYTES) and self._mask == NEWS:
+                # There may be more, which is no news: the kernel has to look again.
+                self._poller.change(self._fd, NEWS)
             engine = self._engine
             if engine is None:
                 if wire:

@@ -14,6 +14,7 @@ import pytest
 from proxy.net import poller as module
 from proxy.net.loop import Loop, Selector, poller_of
 from proxy.net.poller import READ, Pollable, Poller
+from proxy.net.socket_call import WAIT_MOST
 from tests.support.streams import connected, until
 
 on_ours = pytest.mark.asyncio(loop_factories=["ours"])
@@ -109,7 +110,7 @@ async def test_so_many_turns_and_no_more(flood: Flood) -> None:
 async def test_all_are_told_of_more_than_one_turn_tells() -> None:
     """The kernel goes round: nobody is left behind."""
     poller = ours().poller
-    pipes = [os.pipe() for _ in range(module._MOST + 10)]
+    pipes = [os.pipe() for _ in range(WAIT_MOST + 10)]
     floods = [Flood() for _ in pipes]
     for (end, other), each in zip(pipes, floods, strict=True):
         os.write(other, b"x")

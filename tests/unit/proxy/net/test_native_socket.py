@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -13,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.net import native, socket_call
-from proxy.net.socket_call import OWNED_BYTES, READ_BYTES
+from proxy.net.socket_call import OWNED_BYTES, READ_BYTES, WAIT_MOST
 from proxy.wire.buffer import Buffer, owned
 
 
@@ -22,6 +25,7 @@ class Calls(Protocol):
 
     receive: Callable[[int], Buffer | None]
     send: Callable[[int, Buffer], int]
+    wait: Callable[[select.epoll, float], list[int]]
 
 
 _BOTH = pytest.mark.parametrize("calls", [socket_call, native], ids=["reference", "native"])
@@ -44,6 +48,7 @@ def test_the_kernel_runs_where_it_was_built() -> None:
     if "1" in (os.environ.get("EXPECT_COMPILED"), os.environ.get("EXPECT_KERNELS")):
         assert native.receive is not socket_call.receive
         assert native.send is not socket_call.send
+        assert native.wait is not socket_call.wait
 
 
 @_BOTH
@@ -134,3 +139,76 @@ def test_what_is_sent_is_received(calls: Calls, size: int, form: Callable[[bytes
     with near, peer:
         assert calls.send(near.fileno(), form(data)) == len(data)
         assert (calls.receive(peer.fileno()) or b"") == data
+
+
+@_BOTH
+def test_who_is_ready_and_what_for(calls: Calls, ends: tuple[socket.socket, socket.socket]) -> None:
+    """As the kernel says it, for each that it knows of."""
+    near, peer = ends
+    with select.epoll() as epoll:
+        assert calls.wait(epoll, 0) == []
+        epoll.register(near.fileno(), select.EPOLLIN)
+        assert calls.wait(epoll, 0) == []
+        peer.sendall(b"x")
+        assert calls.wait(epoll, -1) == [near.fileno(), select.EPOLLIN]
+        assert calls.wait(epoll, 86_400) == [near.fileno(), select.EPOLLIN]
+        epoll.register(peer.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        found = calls.wait(epoll, 0.5)
+        assert dict(zip(found[::2], found[1::2], strict=True)) == {
+            near.fileno(): select.EPOLLIN,
+            peer.fileno(): select.EPOLLOUT,
+        }
+
+
+@_BOTH
+def test_one_wait_tells_of_so_many(calls: Calls) -> None:
+    """At the bound all of them, past it the rest comes next."""
+    with select.epoll() as epoll:
+        first, last = os.pipe()
+        os.write(last, b"x")
+        copies = [first] + [os.dup(first) for _ in range(WAIT_MOST)]
+        for number in copies[:-1]:
+            epoll.register(number, select.EPOLLIN)
+        assert sorted(calls.wait(epoll, 0)[::2]) == sorted(copies[:-1])
+        epoll.register(copies[-1], select.EPOLLIN)
+        found = calls.wait(epoll, 0)[::2]
+        assert len(found) == WAIT_MOST
+        assert sorted({*found, *calls.wait(epoll, 0)[::2]}) == sorted(copies)
+        for number in (*copies, last):
+            os.close(number)
+
+
+@_BOTH
+@pytest.mark.parametrize("timeout_s", [0.0001, 0.02])
+def test_nothing_comes_of_a_wait_before_its_time(calls: Calls, timeout_s: float) -> None:
+    """Never earlier: who waits for a timer would ask again and again."""
+    with select.epoll() as epoll:
+        began = time.monotonic()
+        assert calls.wait(epoll, timeout_s) == []
+        assert time.monotonic() - began >= timeout_s
+
+
+@_BOTH
+def test_a_signal_is_heard_while_one_waits(calls: Calls) -> None:
+    """What its handler raises comes out."""
+
+    def interrupt(number: int, _: object) -> None:
+        raise LookupError(number)
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    try:
+        with select.epoll() as epoll, pytest.raises(LookupError):
+            calls.wait(epoll, 10)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@_BOTH
+def test_on_a_closed_epoll_nobody_waits(calls: Calls) -> None:
+    """Nor on somebody else's descriptor."""
+    epoll = select.epoll()
+    epoll.close()
+    with pytest.raises(ValueError, match="closed"):
+        calls.wait(epoll, 0)

@@ -316,6 +316,87 @@ async def test_a_sink_may_use_its_stream_while_it_is_told(poller: Poller, verb: 
         assert sink.closings == [None]
 
 
+@pytest.mark.parametrize("size", [1, READ_BYTES - 1, READ_BYTES, READ_BYTES + 1, 3 * READ_BYTES])
+@pytest.mark.parametrize("ends", [True, False])
+async def test_what_one_read_leaves_the_next_one_takes(
+    poller: Poller, size: int, *, ends: bool
+) -> None:
+    """Though nothing new comes that would be told: more octets than one read, and the end."""
+    witness = Witness()
+    with connected() as (near, peer):
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        peer.settimeout(10)
+        peer.sendall(_SOME[:size])
+        if ends:
+            peer.shutdown(socket.SHUT_WR)
+        await asyncio.sleep(0.02)
+        stream = Stream(poller, near, witness)
+        stream.resume()
+        await until(lambda: len(witness.data) == size and witness.ends == ends)
+        assert witness.data == _SOME[:size]
+        peer.settimeout(0)
+        if not ends:
+            peer.sendall(b"more")
+            await until(lambda: len(witness.data) == size + 4)
+        stream.close()
+
+
+async def test_what_follows_urgent_data_is_read(poller: Poller) -> None:
+    """One read ends where it stood (RFC 9293, 3.8.5), and the next begins behind it."""
+    witness = Witness()
+    with connected() as (near, peer):
+        stream = Stream(poller, near, witness)
+        stream.resume()
+        for _ in range(3):
+            witness.data.clear()
+            peer.sendall(b"before")
+            peer.send(b"!", socket.MSG_OOB)
+            peer.sendall(b"behind")
+            await until(lambda: witness.data == b"beforebehind")
+        stream.close()
+
+
+async def test_a_reset_behind_the_last_octets_is_heard(poller: Poller) -> None:
+    """All that came before it is read as well."""
+    witness = Witness()
+    with connected() as (near, peer):
+        stream = Stream(poller, near, witness)
+        peer.sendall(b"last words")
+        reset(peer)
+        await asyncio.sleep(0.02)
+        stream.resume()
+        await until(lambda: witness.closings)
+        assert isinstance(witness.closings[0], ConnectionResetError)
+
+
+async def test_held_back_in_between_all_is_read_in_the_end(poller: Poller) -> None:
+    """By a sink that stops at each read and goes on at once, or later."""
+
+    class Hesitant(Witness):
+        def on_data(self, data: Buffer) -> None:
+            super().on_data(data)
+            stream.pause()
+            if len(self.data) % 2:
+                stream.resume()
+            else:
+                asyncio.get_running_loop().call_soon(stream.resume)
+
+    hesitant = Hesitant()
+    with connected() as (near, peer):
+        stream = Stream(poller, near, hesitant)
+        stream.resume()
+        for size in (1, 2, READ_BYTES, 3):
+            before = len(hesitant.data)
+            peer.settimeout(10)
+            peer.sendall(_SOME[:size])
+            peer.settimeout(0)
+            await until(lambda: len(hesitant.data) == before + size)  # noqa: B023
+        peer.shutdown(socket.SHUT_WR)
+        await until(lambda: hesitant.ends)
+        stream.close()
+
+
 async def test_one_read_takes_no_more_than_its_bound(poller: Poller) -> None:
     """So that a relay's backlog is bounded by it."""
     sizes: list[int] = []
