@@ -166,8 +166,8 @@ cdef bytes huffman(Octets code, Py_ssize_t size):
     return PyBytes_FromStringAndSize(<const char*>out, used)
 
 
-cdef inline int place_of(Octets block, Py_ssize_t size) noexcept:
-    """Return a block's place in the memo."""
+cdef inline uint64_t number_of_block(Octets block, Py_ssize_t size) noexcept:
+    """Return what a block is known by in the memo; its highest bits are its place."""
     cdef uint64_t mixed = <uint64_t>size
     cdef uint64_t word
     while size >= 8:
@@ -179,7 +179,7 @@ cdef inline int place_of(Octets block, Py_ssize_t size) noexcept:
     word = 0
     memcpy(&word, block, size)
     mixed = (mixed ^ word) * <uint64_t>0x9E3779B97F4A7C15
-    return <int>(mixed >> 58)
+    return mixed
 
 
 @cython.final
@@ -199,6 +199,7 @@ cdef class HpackDecoder:
     cdef list _memo_blocks
     cdef list _memo_sections
     cdef uint64_t _memo_ages[MEMO]
+    cdef uint64_t _memo_seen[MEMO]
     cdef uint64_t _age
 
     def __init__(self, Py_ssize_t soft, Py_ssize_t hard):
@@ -224,11 +225,13 @@ cdef class HpackDecoder:
         cdef Octets begin = <Octets>PyBytes_AS_STRING(block)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(block)
         cdef int place = -1
+        cdef uint64_t number = 0
         cdef bytes known
         cdef uint64_t age = self._age
         cdef Cursor cursor
         if size <= MEMO_OCTETS:
-            place = place_of(begin, size)
+            number = number_of_block(begin, size)
+            place = <int>(number >> 58)
             if self._memo_ages[place] == age:
                 known = <bytes>self._memo_blocks[place]
                 if PyBytes_GET_SIZE(known) == size and same(begin, PyBytes_AS_STRING(known), size):
@@ -237,9 +240,12 @@ cdef class HpackDecoder:
         cursor.end = begin + size
         section = self._decode(&cursor)
         if place >= 0 and self._age == age and type(section) is not str:
-            self._memo_blocks[place] = block
-            self._memo_sections[place] = section
-            self._memo_ages[place] = age
+            # A block that never comes again would only keep its fields from being freed.
+            if self._memo_seen[place] == number:
+                self._memo_blocks[place] = block
+                self._memo_sections[place] = section
+                self._memo_ages[place] = age
+            self._memo_seen[place] = number
         return section
 
     cdef object _decode(self, Cursor* cursor):
