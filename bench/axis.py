@@ -20,6 +20,7 @@ from typing import Final, final
 
 from bench.balance import stepper
 from bench.cost import costs_of
+from bench.http2_pair import Asked, Served
 from bench.http_codec import FIELDS, PSEUDO, TRACES
 from bench.policy import ADMITTED, REFUSED, REQUEST, build, outbound_routed, policy_of, routed
 from policy.decide import decide_connection, decide_request
@@ -31,9 +32,6 @@ from proxy.wire.buffer import Buffer
 from proxy.wire.http1_head import parse_request_head
 from proxy.wire.http1_reader import RequestReader
 from proxy.wire.http1_writer import write_request_head
-from proxy.wire.http2_client import Http2Client
-from proxy.wire.http2_event import DataReceived, RequestReceived
-from proxy.wire.http2_server import Http2Server
 from proxy.wire.http_field import Fields
 from proxy.wire.http_message import HTTP_11
 
@@ -280,16 +278,16 @@ def headers(counts: tuple[int, ...] = (1, 5, 10, 20, 50, 100)) -> Axis:
         return exchange
 
     def http2(count: int) -> Callable[[], object]:
-        client, server = Http2Client(), Http2Server()
+        client, server = Asked(), Served((), b"")
         own = fields(count)
         traces = cycle(TRACES)
 
         def exchange() -> object:
-            client.send_request(PSEUDO, (*own, (b"traceparent", next(traces))), ends=True)
-            for event in server.feed(client.take(), 0.0):
-                if isinstance(event, RequestReceived):
-                    server.send_head(event.stream_id, 200, (), ends=True)
-            return client.feed(server.take(), 0.0)
+            client.ask(PSEUDO, (*own, (b"traceparent", next(traces))))
+            server.codec.feed(client.codec.take(), 0.0)
+            client.codec.feed(server.codec.take(), 0.0)
+            assert client.head is not None
+            return client.head
 
         return exchange
 
@@ -320,26 +318,22 @@ def bodies(counts: tuple[int, ...] = (1, 1_024, 16_384, 65_536, 262_144, 1_048_5
         return exchange
 
     def http2(count: int) -> Callable[[], object]:
-        client, server = Http2Client(), Http2Server()
+        client, server = Asked(), Served((), b"")
         whole = b"x" * count
         pieces = [whole[at : at + CHUNK] for at in range(0, count, CHUNK)]
 
         def exchange() -> int:
-            stream = client.send_request(PSEUDO, FIELDS, ends=False)
-            size = 0
+            stream = client.ask(PSEUDO, FIELDS, ends=False)
+            server.size = 0
             for number, piece in enumerate(pieces):
-                client.send_data(stream, piece, ends=number == len(pieces) - 1)
+                client.codec.send_data(stream, piece, ends=number == len(pieces) - 1)
                 # What the peer's window does not take waits until the peer has read.
-                while wire := client.take():
-                    for event in server.feed(wire, 0.0):
-                        if isinstance(event, DataReceived):
-                            size += len(event.data)
-                            server.acknowledge(event.stream_id, event.credit)
-                    client.feed(server.take(), 0.0)
-            server.send_head(stream, 200, (), ends=True)
-            client.feed(server.take(), 0.0)
-            assert size == count
-            return size
+                while wire := client.codec.take():
+                    server.codec.feed(wire, 0.0)
+                    client.codec.feed(server.codec.take(), 0.0)
+            assert client.head is not None
+            assert server.size == count
+            return server.size
 
         return exchange
 

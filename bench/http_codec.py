@@ -26,15 +26,13 @@ from h2.events import RequestReceived as H2RequestReceived
 from rich.console import Console
 from rich.table import Table
 
+from bench.http2_pair import Asked, Served
 from cli.version import core_modules, core_speed
 from proxy.wire.http1_head import parse_request_head, parse_response_head
 from proxy.wire.http1_reader import RequestReader, ResponseReader
-from proxy.wire.http2_client import Http2Client
-from proxy.wire.http2_event import DataReceived, RequestReceived, ResponseReceived
 from proxy.wire.http2_hpack_decoder import HpackDecoder
 from proxy.wire.http2_hpack_encoder import HpackEncoder
 from proxy.wire.http2_huffman import decode_huffman
-from proxy.wire.http2_server import Http2Server
 from proxy.wire.http_field import Fields
 from proxy.wire.http_message import HTTP_11, NONE_SENSITIVE
 from proxy.wire.native import write_request_head, write_response_head
@@ -163,18 +161,13 @@ def hpack_rows() -> list[tuple[str, float]]:
 
 def http2_rows() -> list[tuple[str, float]]:
     """Measure whole exchanges between two ends of HTTP/2."""
-    client, server = Http2Client(), Http2Server()
+    client, server = Asked(), Served(ANSWER, BODY)
     traces = cycle(TRACES)
 
     def exchange(fields: Fields) -> None:
-        client.send_request(PSEUDO, fields, ends=True)
-        for event in server.feed(client.take(), 0.0):
-            if isinstance(event, RequestReceived):
-                server.send_head(event.stream_id, 200, ANSWER, ends=False)
-                server.send_data(event.stream_id, BODY, ends=True)
-        for answer in client.feed(server.take(), 0.0):
-            if isinstance(answer, DataReceived):
-                client.acknowledge(answer.stream_id, answer.credit)
+        client.ask(PSEUDO, fields)
+        server.codec.feed(client.codec.take(), 0.0)
+        client.codec.feed(server.codec.take(), 0.0)
 
     near = RequestReader()
     requests = cycle(REQUESTS)
@@ -185,17 +178,10 @@ def http2_rows() -> list[tuple[str, float]]:
         request = near.read_head()
         assert request is not None
         near.next_message()
-        client.send_request(PSEUDO, request.fields, ends=True)
-        for event in server.feed(client.take(), 0.0):
-            if isinstance(event, RequestReceived):
-                server.send_head(event.stream_id, 200, ANSWER, ends=False)
-                server.send_data(event.stream_id, BODY, ends=True)
-        for answer in client.feed(server.take(), 0.0):
-            if isinstance(answer, ResponseReceived):
-                head = answer.head
-                write_response_head(head.status, head.reason, head.fields, HTTP_11)
-            elif isinstance(answer, DataReceived):
-                client.acknowledge(answer.stream_id, answer.credit)
+        exchange(request.fields)
+        head = client.head
+        assert head is not None
+        write_response_head(head.status, head.reason, head.fields, HTTP_11)
 
     return [
         (

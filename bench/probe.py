@@ -15,10 +15,9 @@ from typing import Final, final
 
 from bench.candidate import Carried, Greeting, Pair
 from bench.certificate import Credentials
+from bench.http2_pair import Asked
 from core.errors import UnreachableError
 from discovery.model import Address
-from proxy.wire.http2_client import Http2Client
-from proxy.wire.http2_event import ResponseReceived
 from proxy.wire.http_field import Fields
 
 TIMEOUT_S: Final = 5.0
@@ -114,14 +113,14 @@ class InboundClient:
         return secure.recv(len(wanted)) == wanted
 
     def _is_answered_http2(self, secure: ssl.SSLSocket) -> bool:
-        codec = Http2Client()
-        codec.send_request(_HTTP2_ASKED, (), ends=True)
-        secure.sendall(self._first + codec.take())
+        client = Asked()
+        client.ask(_HTTP2_ASKED, ())
+        secure.sendall(self._first + client.codec.take())
         while data := secure.recv(READ_OCTETS):
-            for event in codec.feed(data, time.monotonic()):
-                if isinstance(event, ResponseReceived):
-                    return event.head.status < 500
-            secure.sendall(codec.take())
+            client.codec.feed(data, time.monotonic())
+            if client.head is not None:
+                return client.head.status < 500
+            secure.sendall(client.codec.take())
         return False
 
 

@@ -14,17 +14,12 @@ from proxy.net.stream import Sink, Stream
 from proxy.ticker import TICK_S
 from proxy.wire.buffer import Buffer, owned
 from proxy.wire.http2_client import Http2Client
-from proxy.wire.http2_event import (
-    ConnectionEnded,
-    DataReceived,
-    GoAwayReceived,
-    ResponseReceived,
-    SettingsChanged,
-    StreamReset,
-    TrailersReceived,
-)
 from proxy.wire.http2_frame import REFUSED_STREAM
-from proxy.wire.http_field import Fields
+from proxy.wire.http2_listener import Http2Listener
+from proxy.wire.http2_stream import Stream as Http2Stream
+from proxy.wire.http2_stream import StreamListener
+from proxy.wire.http_field import Field, Fields
+from proxy.wire.http_message import RequestHead, ResponseHead
 from proxy.wire.orig_proto import Http2Head
 
 _SOON_S: Final = 0.05
@@ -57,37 +52,36 @@ class Http2FarOwner(Protocol):
 
 
 @final
-class Http2Request(Far):
+class Http2Request(Far, StreamListener):
     """One stream of a connection."""
 
-    __slots__ = ("_credit", "_far", "_is_held", "exchange", "id")
+    __slots__ = ("_credit", "_exchange", "_far", "_is_held", "_stream")
 
-    def __init__(self, far: Http2Far, exchange: Exchange, stream_id: int) -> None:
+    def __init__(self, far: Http2Far, exchange: Exchange, stream: Http2Stream) -> None:
         self._far = far
         self._credit = 0
         """Octets of content that came while it was held."""
         self._is_held = False
-        self.exchange = exchange
-        self.id = stream_id
+        self._exchange = exchange
+        self._stream = stream
 
     def send_body(self, data: bytes) -> bool:
         """Send content, as its windows allow."""
         far = self._far
-        waiting = far.codec.send_data(self.id, data, ends=False)
+        waiting = far.codec.send_data(self._stream, data, ends=False)
         far.link.cork()
         return waiting == 0
 
     def send_end(self, trailers: Fields) -> None:
         """End the request."""
         far = self._far
-        far.codec.send_trailers(self.id, trailers)
+        far.codec.send_trailers(self._stream, trailers)
         far.link.cork()
 
     def cancel(self) -> None:
         """Give the stream up."""
         far = self._far
-        far.streams.pop(self.id, None)
-        far.codec.reset(self.id, CANCEL)
+        far.codec.reset(self._stream, CANCEL)
         far.link.cork()
 
     def hold(self) -> None:
@@ -98,43 +92,83 @@ class Http2Request(Far):
         """Give the credit that was kept back: some of it is all streams', and outlives this one."""
         self._is_held = False
         if self._credit:
-            self._far.codec.acknowledge(self.id, self._credit)
+            self._far.codec.acknowledge(self._stream, self._credit)
             self._credit = 0
             self._far.link.cork()
 
-    def finish(self) -> None:
-        """Give the connection's credit back: the response is over, and nobody will release it."""
-        if self._credit:
-            self._far.codec.acknowledge(self.id, self._credit)
-            self._credit = 0
+    def on_response(self, head: ResponseHead, *, ended: bool) -> None:
+        """Pass a head on."""
+        if ended:
+            self._stream.listener = None
+        self._exchange.on_response_head(head, ended=ended)
 
-    def take(self, event: DataReceived) -> None:
+    def on_content(self, data: bytes, credit: int, *, ended: bool) -> None:
         """Pass content on, and give credit for it when there is room for more."""
-        if event.data:
-            self.exchange.on_response_body(event.data)
-        if event.credit:
-            if self._is_held:
-                self._credit += event.credit
-                self._far.codec.lend(self.id, event.credit)
+        if ended:
+            self._end(credit)
+            if data:
+                self._exchange.on_response_last(data)
             else:
-                self._far.codec.acknowledge(self.id, event.credit)
+                self._exchange.on_response_end(())
+            return
+        if data:
+            self._exchange.on_response_body(data)
+        if credit:
+            if self._is_held:
+                self._credit += credit
+                self._far.codec.lend(self._stream, credit)
+            else:
+                self._far.codec.acknowledge(self._stream, credit)
 
-    def take_last(self, event: DataReceived) -> None:
-        """Pass the last content on; its credit is the connection's alone."""
-        self._far.codec.acknowledge(self.id, self._credit + event.credit)
-        if event.data:
-            self.exchange.on_response_last(event.data)
+    def on_trailers(self, fields: Fields, never_indexed: frozenset[Field]) -> None:
+        """Pass the response's end on."""
+        self._end(0)
+        self._exchange.on_response_end(fields)
+
+    def _end(self, credit: int) -> None:
+        """Give the connection's credit back: the response is over, and nobody will release it."""
+        self._stream.listener = None
+        self._far.codec.acknowledge(self._stream, self._credit + credit)
+        self._credit = 0
+
+    def on_room(self) -> None:
+        """Let the request go on."""
+        self._exchange.far_has_room()
+
+    def on_reset(self, error: int, reason: str) -> None:
+        """Tell the exchange that it gets no answer from here."""
+        exchange = self._exchange
+        exchange.reset_code = error
+        why: MeshError
+        if reason:
+            why = broken(reason)
+        elif error == REFUSED_STREAM:
+            exchange.is_reset = True
+            why = UnreachableError("the server refused the stream", code="http2-refused")
         else:
-            self.exchange.on_response_end(())
+            exchange.is_reset = True
+            why = UnreachableError(
+                f"the server reset the stream with error {error}", code="http2-reset"
+            )
+        exchange.on_far_failure(why)
+
+    def on_lost(self, error: Exception | None) -> None:
+        """Tell the exchange that it gets no answer from here."""
+        self._exchange.on_far_failure(why_closed(error))
+
+
+def broken(reason: str) -> ServerProtocolError:
+    """Return the error of a server that broke a rule, by its row of ``http2_reason``."""
+    return ServerProtocolError(f"the server broke a rule of HTTP/2: {reason}", code="http2-broken")
 
 
 @final
-class Http2Far(Sink, LinkOwner):
+class Http2Far(Sink, LinkOwner, Http2Listener):
     """One connection to a server."""
 
     __slots__ = (
         *("_alarm", "_is_leaving", "_keep_alive", "_owner", "_poller"),
-        *("codec", "link", "stream", "streams"),
+        *("codec", "link", "stream"),
     )
 
     def __init__(
@@ -150,9 +184,8 @@ class Http2Far(Sink, LinkOwner):
         servers of gRPC take pings of strangers for an attack (gRFC A8).
         """
         self.stream: Final = stream
-        self.codec: Final = Http2Client()
+        self.codec: Final = Http2Client(self)
         self.link: Final = Http2Link(poller, stream, self.codec, self)
-        self.streams: Final[dict[int, Http2Request]] = {}
         self._poller = poller
         self._owner: Http2FarOwner | None = owner
         self._is_leaving = False
@@ -177,12 +210,12 @@ class Http2Far(Sink, LinkOwner):
 
     def open(self, exchange: Exchange, head: Http2Head) -> None:
         """Open a stream with a request's head and what has come of its content."""
+        pseudo, fields = head
         never = exchange.head.never_indexed
-        stream_id = self.codec.send_request(
-            head.pseudo, head.fields, ends=exchange.is_whole, never_indexed=never
+        stream = self.codec.send_request(
+            pseudo, fields, ends=exchange.is_whole, never_indexed=never
         )
-        request = Http2Request(self, exchange, stream_id)
-        self.streams[stream_id] = request
+        stream.listener = request = Http2Request(self, exchange, stream)
         self.link.cork()
         exchange.join(request)
 
@@ -200,11 +233,8 @@ class Http2Far(Sink, LinkOwner):
 
     def on_tick(self, now: float) -> None:
         """Look after streams that do not move and a server that is silent."""
-        events = self.codec.on_time(now)
-        for event in events:
-            if isinstance(event, StreamReset):
-                self._reset(event)
-        if events:
+        self.codec.on_time(now)
+        if self.codec.waiting_output:
             self.link.cork()
         self.settle()
         if self._alarm is None:
@@ -221,7 +251,7 @@ class Http2Far(Sink, LinkOwner):
         keep_alive = self._keep_alive
         if keep_alive is None or self.stream.closed:
             return
-        if not self.streams and not keep_alive.while_idle:
+        if not keep_alive.while_idle and not self.codec.is_awaited:
             return
         error = self.link.beat(now, *self._beats(keep_alive))
         if error is not None:
@@ -230,74 +260,37 @@ class Http2Far(Sink, LinkOwner):
     def _beats(self, keep_alive: KeepAlive) -> tuple[float, float]:
         """Return after how much silence to ask, and how long to wait for the answer."""
         ping_s = keep_alive.interval_s
-        return min(ping_s, OWING_S) if self.streams else ping_s, keep_alive.timeout_s
+        return min(ping_s, OWING_S) if self.codec.is_awaited else ping_s, keep_alive.timeout_s
 
     def on_data(self, data: Buffer) -> None:
         """Read frames."""
         now = self._poller.now
         self.link.heard = now
-        streams = self.streams
-        for event in self.codec.feed(owned(data), now):
-            if isinstance(event, ResponseReceived):
-                request = streams.get(event.stream_id)
-                if request is not None:
-                    if event.ended:
-                        del streams[event.stream_id]
-                    request.exchange.on_response_head(event.head, ended=event.ended)
-            elif isinstance(event, DataReceived):
-                request = streams.get(event.stream_id)
-                if request is None:
-                    self.codec.acknowledge(event.stream_id, event.credit)
-                    continue
-                if event.ended:
-                    del streams[event.stream_id]
-                    request.take_last(event)
-                else:
-                    request.take(event)
-            elif isinstance(event, TrailersReceived):
-                request = streams.pop(event.stream_id, None)
-                if request is not None:
-                    request.release()
-                    request.exchange.on_response_end(event.fields)
-                    request.finish()
-            else:
-                self._take_rare(event)
+        self.codec.feed(owned(data), now)
         self.link.cork()
         self.settle()
 
-    def _take_rare(self, event: object) -> None:
-        if isinstance(event, StreamReset):
-            self._reset(event)
-        elif isinstance(event, SettingsChanged | GoAwayReceived):
-            self._changed()
-        elif isinstance(event, ConnectionEnded):
-            self.link.uncork()
-            self.stream.abort(
-                ServerProtocolError(
-                    f"the server broke a rule of HTTP/2: {event.reason}", code="http2-broken"
-                )
-            )
+    def on_request(self, stream: Http2Stream, head: RequestHead, *, ended: bool) -> None:
+        """Never called: a server opens no streams."""
 
-    def _reset(self, event: StreamReset) -> None:
-        request = self.streams.pop(event.stream_id, None)
-        if request is None:
-            return
-        exchange = request.exchange
-        exchange.reset_code = event.error
-        error: MeshError
-        if event.reason:
-            error = ServerProtocolError(
-                f"the server broke a rule of HTTP/2: {event.reason}", code="http2-broken"
-            )
-        elif event.error == REFUSED_STREAM:
-            exchange.is_reset = True
-            error = UnreachableError("the server refused the stream", code="http2-refused")
-        else:
-            exchange.is_reset = True
-            error = UnreachableError(
-                f"the server reset the stream with error {event.error}", code="http2-reset"
-            )
-        exchange.on_far_failure(error)
+    def on_refused(self, stream_id: int, reason: str) -> None:
+        """Nobody waits for that stream any more."""
+
+    def on_settings(self) -> None:
+        """Begin what waited for a stream, if one may be opened now."""
+        self._changed()
+
+    def on_pong(self, payload: bytes) -> None:
+        """Nothing waits for it: whatever comes is a sign of life."""
+
+    def on_goaway(self, last_stream_id: int, error: int, debug: bytes) -> None:
+        """Open streams elsewhere from now on."""
+        self._changed()
+
+    def on_broken(self, error: int, reason: str) -> None:
+        """Close."""
+        self.link.uncork()
+        self.stream.abort(broken(reason))
 
     def _changed(self) -> None:
         if self._owner is not None:
@@ -311,12 +304,8 @@ class Http2Far(Sink, LinkOwner):
         """Send what had to wait."""
         self.link.uncork()
 
-    def refill(self, drained: list[int]) -> None:
-        """Let requests go on, and begin those that waited for a stream to end."""
-        for stream_id in drained:
-            request = self.streams.get(stream_id)
-            if request is not None:
-                request.exchange.far_has_room()
+    def refill(self) -> None:
+        """Begin requests that waited for a stream to end."""
         self._changed()
 
     def on_closed(self, error: Exception | None) -> None:
@@ -328,8 +317,4 @@ class Http2Far(Sink, LinkOwner):
         owner, self._owner = self._owner, None
         if owner is not None:
             owner.far_closed(self, error)
-        why = why_closed(error)
-        streams = list(self.streams.values())
-        self.streams.clear()
-        for request in streams:
-            request.exchange.on_far_failure(why)
+        self.codec.let_go(error)

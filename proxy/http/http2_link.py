@@ -27,8 +27,8 @@ class LinkOwner(Protocol):
 
     __slots__ = ()
 
-    def refill(self, drained: list[int]) -> None:
-        """Go on: what could be sent is; of these streams all content is on its way."""
+    def refill(self) -> None:
+        """Go on: what could be sent is."""
         ...
 
 
@@ -65,8 +65,11 @@ class Http2Link(Corked):
             if not data:
                 break
             stream.write(data)
+        for drained in self._codec.drained():
+            if drained.listener is not None:
+                drained.listener.on_room()
         if self._owner is not None:
-            self._owner.refill(self._codec.drained())
+            self._owner.refill()
 
     def let_go(self) -> None:
         """Forget the owner, which knows the link: the connection is over."""

@@ -11,17 +11,12 @@ from proxy.http.http2_link import PING_S, PONG_S, Http2Link, LinkOwner
 from proxy.net.poller import Poller
 from proxy.net.stream import Sink, Stream
 from proxy.wire.buffer import Buffer, owned
-from proxy.wire.http2_event import (
-    ConnectionEnded,
-    DataReceived,
-    Http2Event,
-    RequestReceived,
-    StreamReset,
-    TrailersReceived,
-)
+from proxy.wire.http2_listener import Http2Listener
 from proxy.wire.http2_server import Http2Server
-from proxy.wire.http_field import Fields
-from proxy.wire.http_message import HTTP_2, ResponseHead
+from proxy.wire.http2_stream import Stream as Http2Stream
+from proxy.wire.http2_stream import StreamListener
+from proxy.wire.http_field import Field, Fields
+from proxy.wire.http_message import HTTP_2, NONE_SENSITIVE, RequestHead, ResponseHead
 from proxy.wire.native import without_fields, without_hop_by_hop
 from proxy.wire.orig_proto import has_ridden, ride_back
 
@@ -34,17 +29,17 @@ GOAWAY_S: Final = 1.0
 
 
 @final
-class Http2Response(Near):
+class Http2Response(Near, StreamListener):
     """One stream of a connection."""
 
-    __slots__ = ("_credit", "_is_held", "_near", "exchange", "id", "is_riding")
+    __slots__ = ("_credit", "_is_held", "_near", "_stream", "exchange", "is_riding")
 
-    def __init__(self, near: Http2Near, stream_id: int, *, is_riding: bool) -> None:
+    def __init__(self, near: Http2Near, stream: Http2Stream, *, is_riding: bool) -> None:
         self._near = near
+        self._stream = stream
         self._credit = 0
         self._is_held = False
         self.exchange: Exchange | None = None
-        self.id = stream_id
         self.is_riding = is_riding
         """The client spoke HTTP/1 to the sidecar that sent this."""
 
@@ -52,13 +47,13 @@ class Http2Response(Near):
         """Send a response's head."""
         near = self._near
         if self.is_riding and head.version != HTTP_2:
-            fields = ride_back(head).fields
+            fields = ride_back(head)
         elif head.version == HTTP_2:
             fields = head.fields
         else:
             fields = plain_fields(head)
         near.codec.send_head(
-            self.id, head.status, fields, ends=ended, never_indexed=head.never_indexed
+            self._stream, head.status, fields, ends=ended, never_indexed=head.never_indexed
         )
         near.link.cork()
         if ended:
@@ -67,32 +62,31 @@ class Http2Response(Near):
     def send_body(self, data: bytes) -> bool:
         """Send content, as its windows allow."""
         near = self._near
-        waiting = near.codec.send_data(self.id, data, ends=False)
+        waiting = near.codec.send_data(self._stream, data, ends=False)
         near.link.cork()
         return waiting == 0
 
     def send_end(self, trailers: Fields) -> None:
         """End the response."""
         near = self._near
-        near.codec.send_trailers(self.id, trailers)
+        near.codec.send_trailers(self._stream, trailers)
         near.link.cork()
         self._finish()
 
     def send_last(self, data: bytes) -> None:
         """Send the last content, and the stream's end in the same frame where it can be."""
         near = self._near
-        near.codec.send_data(self.id, data, ends=True)
+        near.codec.send_data(self._stream, data, ends=True)
         near.link.cork()
         self._finish()
 
     def cut(self, error: MeshError) -> None:
         """Reset the stream, with the server's own code if it gave one."""
-        exchange = self.exchange
-        near = self._near
-        if exchange is not None and near.streams.pop(self.id, None) is not None:
-            near.codec.reset(self.id, exchange.reset_code)
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            near = self._near
+            near.codec.reset(self._stream, exchange.reset_code)
             near.link.cork()
-        self.exchange = None
 
     def hold(self) -> None:
         """Give the client no more credit for this stream."""
@@ -102,7 +96,7 @@ class Http2Response(Near):
         """Give the credit that was kept back: some of it is all streams', and outlives this one."""
         self._is_held = False
         if self._credit:
-            self._near.codec.acknowledge(self.id, self._credit)
+            self._near.codec.acknowledge(self._stream, self._credit)
             self._credit = 0
             self._near.link.cork()
 
@@ -110,30 +104,65 @@ class Http2Response(Near):
         """Never asked for: a request of HTTP/2 has no upgrade, and CONNECT is refused."""
         far.abort()
 
-    def take(self, event: DataReceived) -> None:
+    def on_response(self, head: ResponseHead, *, ended: bool) -> None:
+        """Never called: a client has nothing to answer."""
+
+    def on_content(self, data: bytes, credit: int, *, ended: bool) -> None:
         """Pass content on, and give credit for it when there is room for more."""
         exchange = self.exchange
-        if exchange is not None and event.data:
-            exchange.on_request_body(event.data)
-        if event.credit:
+        if exchange is not None and data:
+            exchange.on_request_body(data)
+        if credit:
             if self._is_held:
-                self._credit += event.credit
-                self._near.codec.lend(self.id, event.credit)
+                self._credit += credit
+                self._near.codec.lend(self._stream, credit)
             else:
-                self._near.codec.acknowledge(self.id, event.credit)
+                self._near.codec.acknowledge(self._stream, credit)
+        if ended:
+            self.on_trailers((), NONE_SENSITIVE)
+
+    def on_trailers(self, fields: Fields, never_indexed: frozenset[Field]) -> None:
+        """Pass the request's end on."""
+        if self.exchange is not None:
+            self.exchange.on_request_end(fields)
+
+    def on_room(self) -> None:
+        """Let the response go on."""
+        if self.exchange is not None:
+            self.exchange.near_has_room()
+
+    def on_reset(self, error: int, reason: str) -> None:
+        """Give the exchange up."""
+        exchange, self.exchange = self.exchange, None
+        if reason and (exchange is None or exchange.case is None):
+            self._near.on_refused(self._stream.id, reason)
+        if exchange is None:
+            return
+        if reason:
+            exchange.near_is_gone(
+                ClientProtocolError(f"the client broke a rule of HTTP/2: {reason}", code=reason)
+            )
+        else:
+            exchange.near_is_gone(
+                ClosedEarlyError(f"the client reset the stream with error {error}")
+            )
+
+    def on_lost(self, error: Exception | None) -> None:
+        """Give the exchange up."""
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.near_is_gone()
 
     def _finish(self) -> None:
         """Let the stream go; a request still on its way is asked to stop (RFC 9113 §8.1)."""
         exchange, self.exchange = self.exchange, None
-        self.release()
-        near = self._near
-        if near.streams.pop(self.id, None) is None:
+        if exchange is None:
             return
-        if self._credit:
-            near.codec.acknowledge(self.id, self._credit)
-            self._credit = 0
-        if exchange is not None and not exchange.request_ended:
-            near.codec.reset_behind(self.id, NO_ERROR)
+        self.release()
+        self._stream.listener = None
+        near = self._near
+        if not exchange.request_ended:
+            near.codec.reset_behind(self._stream, NO_ERROR)
         near.settle()
 
 
@@ -143,7 +172,7 @@ def plain_fields(head: ResponseHead) -> Fields:
 
 
 @final
-class Http2Near(Sink, LinkOwner):
+class Http2Near(Sink, LinkOwner, Http2Listener):
     """One connection of a client's."""
 
     __slots__ = (
@@ -155,14 +184,12 @@ class Http2Near(Sink, LinkOwner):
         "codec",
         "link",
         "stream",
-        "streams",
     )
 
     def __init__(self, poller: Poller, stream: Stream, service: Service, owner: NearOwner) -> None:
         self.stream: Final = stream
-        self.codec: Final = Http2Server()
+        self.codec: Final = Http2Server(self)
         self.link: Final = Http2Link(poller, stream, self.codec, self)
-        self.streams: Final[dict[int, Http2Response]] = {}
         self._poller = poller
         self._service = service
         self._owner: NearOwner | None = owner
@@ -198,8 +225,8 @@ class Http2Near(Sink, LinkOwner):
 
     def on_tick(self, now: float) -> None:
         """Look after streams that do not move, a client that is silent, and our own leaving."""
-        for event in self.codec.on_time(now):
-            self._take(event)
+        self.codec.on_time(now)
+        if self.codec.waiting_output:
             self.link.cork()
         if self._shut_down >= 0 and not self._named_last and now - self._shut_down >= GOAWAY_S:
             self._named_last = True
@@ -222,71 +249,44 @@ class Http2Near(Sink, LinkOwner):
     def _feed(self, data: bytes) -> None:
         now = self._poller.now
         self.link.heard = now
-        for event in self.codec.feed(data, now):
-            self._take(event)
+        self.codec.feed(data, now)
         self.link.cork()
 
-    def _take(self, event: Http2Event) -> None:
-        if isinstance(event, RequestReceived):
-            self._begin(event)
-        elif isinstance(event, DataReceived):
-            response = self.streams.get(event.stream_id)
-            if response is None:
-                self.codec.acknowledge(event.stream_id, event.credit)
-                return
-            response.take(event)
-            if event.ended and response.exchange is not None:
-                response.exchange.on_request_end(())
-        elif isinstance(event, TrailersReceived):
-            response = self.streams.get(event.stream_id)
-            if response is not None and response.exchange is not None:
-                response.exchange.on_request_end(event.fields)
-        elif isinstance(event, StreamReset):
-            self._reset(event)
-        elif isinstance(event, ConnectionEnded):
-            self._service.refused(event.reason)
-            self.link.uncork()
-            self.stream.end()
-            self.stream.close()
-
-    def _begin(self, event: RequestReceived) -> None:
-        head = event.head
+    def on_request(self, stream: Http2Stream, head: RequestHead, *, ended: bool) -> None:
+        """Begin an exchange."""
         is_riding = has_ridden(head)
-        response = Http2Response(self, event.stream_id, is_riding=is_riding)
-        exchange = Exchange(head, response, self._poller, ended=event.ended, is_riding=is_riding)
+        response = Http2Response(self, stream, is_riding=is_riding)
+        exchange = Exchange(head, response, self._poller, ended=ended, is_riding=is_riding)
         response.exchange = exchange
-        self.streams[event.stream_id] = response
+        stream.listener = response
         self._service.begin(exchange)
 
-    def _reset(self, event: StreamReset) -> None:
-        response = self.streams.pop(event.stream_id, None)
-        exchange = response.exchange if response is not None else None
-        if event.reason and (exchange is None or exchange.case is None):
-            self._service.refused(event.reason)
-        if response is None or exchange is None:
-            return
-        response.exchange = None
-        if event.reason:
-            exchange.near_is_gone(
-                ClientProtocolError(
-                    f"the client broke a rule of HTTP/2: {event.reason}", code=event.reason
-                )
-            )
-        else:
-            exchange.near_is_gone(
-                ClosedEarlyError(f"the client reset the stream with error {event.error}")
-            )
+    def on_refused(self, stream_id: int, reason: str) -> None:
+        """Count what broke a rule."""
+        self._service.refused(reason)
 
-    def refill(self, drained: list[int]) -> None:
-        """Let responses go on."""
-        for stream_id in drained:
-            response = self.streams.get(stream_id)
-            if response is not None and response.exchange is not None:
-                response.exchange.near_has_room()
+    def on_settings(self) -> None:
+        """Nothing waits for them."""
+
+    def on_pong(self, payload: bytes) -> None:
+        """Nothing waits for it: whatever comes is a sign of life."""
+
+    def on_goaway(self, last_stream_id: int, error: int, debug: bytes) -> None:
+        """Nothing waits for it: a server opens no streams."""
+
+    def on_broken(self, error: int, reason: str) -> None:
+        """Count what broke a rule, and close."""
+        self._service.refused(reason)
+        self.link.uncork()
+        self.stream.end()
+        self.stream.close()
+
+    def refill(self) -> None:
+        """Nothing waits but in streams."""
 
     def on_end(self) -> None:
         """A client of HTTP/2 that ends its half is gone: nothing can be asked any more."""
-        if not self.streams:
+        if not self.codec.is_awaited:
             self.link.uncork()
             self.stream.end()
             self.stream.close()
@@ -302,12 +302,7 @@ class Http2Near(Sink, LinkOwner):
     def on_closed(self, error: Exception | None) -> None:
         """Take the exchanges along."""
         self.link.let_go()
-        streams = list(self.streams.values())
-        self.streams.clear()
-        for response in streams:
-            exchange, response.exchange = response.exchange, None
-            if exchange is not None:
-                exchange.near_is_gone()
+        self.codec.let_go(error)
         owner, self._owner = self._owner, None
         if owner is not None:
             owner.near_closed(error)

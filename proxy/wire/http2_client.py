@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final, final
 
 from proxy.wire.http2_connection import Http2Connection
-from proxy.wire.http2_event import ResponseReceived, StreamReset, TrailersReceived
 from proxy.wire.http2_frame import (
     DEFAULT_WINDOW,
     ENABLE_PUSH,
@@ -16,8 +15,9 @@ from proxy.wire.http2_frame import (
     REFUSED_STREAM,
     settings_frame,
 )
-from proxy.wire.http2_header import Section, response_head, trailer_fault
+from proxy.wire.http2_header import Section, response_head
 from proxy.wire.http2_limit import HTTP2_LIMITS, Http2Limits
+from proxy.wire.http2_listener import Http2Listener
 from proxy.wire.http2_stream import RESET_BY_PEER, RESET_BY_US, Stream
 from proxy.wire.http2_streams import announce_window
 from proxy.wire.http_field import Field, Fields, value_of
@@ -31,8 +31,8 @@ ASSUMED_STREAMS: Final = 100
 class Http2Client(Http2Connection):
     """Sends requests, reads responses."""
 
-    def __init__(self, limits: Http2Limits = HTTP2_LIMITS) -> None:
-        super().__init__(limits, b"", is_server=False)
+    def __init__(self, listener: Http2Listener, limits: Http2Limits = HTTP2_LIMITS) -> None:
+        super().__init__(listener, limits, b"", is_server=False)
         self._next_id = 1
         values = [(ENABLE_PUSH, 0), (MAX_HEADER_LIST_SIZE, limits.header_list)]
         if limits.stream_window != DEFAULT_WINDOW:
@@ -61,8 +61,8 @@ class Http2Client(Http2Connection):
         *,
         ends: bool,
         never_indexed: frozenset[Field] = NONE_SENSITIVE,
-    ) -> int:
-        """Open a stream with a request's head and return its number.
+    ) -> Stream:
+        """Open a stream with a request's head and return it, to be given its listener.
 
         Raises:
             ValueError: none can be opened; ask ``can_open`` first.
@@ -76,9 +76,7 @@ class Http2Client(Http2Connection):
         stream.has_no_content = value_of(pseudo, b":method") == b"HEAD"
         self._streams[stream_id] = stream
         self._outbox.send_head(stream, pseudo, fields, never_indexed, ends=ends)
-        if ends:
-            self._outbox.finished.clear()
-        return stream_id
+        return stream
 
     def _is_idle(self, stream_id: int) -> bool:
         return stream_id % 2 == 0 or stream_id >= self._next_id
@@ -86,12 +84,15 @@ class Http2Client(Http2Connection):
     def _on_last_stream(self, last: int) -> None:
         """Give up the streams that the server will not look at; they can be tried elsewhere."""
         for stream in list(self._streams.values()):
-            if stream.id > last:
+            if stream.id > last and not stream.is_gone:
+                listener = stream.listener
                 self._drop(stream, RESET_BY_PEER)
-                self._events.append(StreamReset(stream.id, REFUSED_STREAM, ""))
+                if listener is not None:
+                    listener.on_reset(REFUSED_STREAM, "")
 
-    def _on_section(self, stream_id: int, section: Section, *, ends: bool) -> str:
-        stream = self._streams.get(stream_id)
+    def _on_section(
+        self, stream_id: int, stream: Stream | None, section: Section, *, ends: bool
+    ) -> str:
         if stream is None:
             if self._is_idle(stream_id):
                 return "http2-idle-stream"
@@ -100,44 +101,29 @@ class Http2Client(Http2Connection):
                 return self._spend_noise()
             return "http2-closed-stream"
         if not stream.is_remote_open:
-            return self._fail_stream(stream_id, "http2-closed-stream")
-        why = self._on_trailers(stream, section, ends=ends) if stream.has_head else ""
-        if not stream.has_head:
-            why = self._on_response(stream, section, ends=ends)
-        if why:
-            return self._fail_stream(stream_id, why)
-        if ends:
-            self._end_remote(stream)
-        return ""
-
-    def _on_trailers(self, stream: Stream, section: Section, *, ends: bool) -> str:
-        """Read trailers; return why they are malformed."""
-        why = trailer_fault(section)
-        if why:
-            return why
-        if not ends:
-            return "http2-trailers"
-        if stream.expected > 0:
-            return "http2-content-length"
-        self._events.append(TrailersReceived(stream.id, section.fields, section.never_indexed))
-        return ""
+            return self._fail_stream(stream, "http2-closed-stream")
+        if stream.has_head:
+            return self._on_trailers(stream, section, ends=ends)
+        return self._on_response(stream, section, ends=ends)
 
     def _on_response(self, stream: Stream, section: Section, *, ends: bool) -> str:
-        """Read a head, final or not; return why it is malformed."""
+        """Read a head, final or not."""
         head = response_head(section)
         if isinstance(head, str):
-            return head
-        if head.status < 200:
-            if ends:
-                return "http2-interim"
-            self._events.append(ResponseReceived(stream.id, head, ends))
-            return ""
-        stream.has_head = True
-        if stream.has_no_content or head.status in (204, 304):
-            stream.expected = 0
-        elif ends and section.length > 0:
-            return "http2-content-length"
-        else:
-            stream.expected = section.length
-        self._events.append(ResponseReceived(stream.id, head, ends))
+            return self._fail_stream(stream, head)
+        if head.status >= 200:
+            stream.has_head = True
+            if stream.has_no_content or head.status in (204, 304):
+                stream.expected = 0
+            elif ends and section.length > 0:
+                return self._fail_stream(stream, "http2-content-length")
+            else:
+                stream.expected = section.length
+        elif ends:
+            return self._fail_stream(stream, "http2-interim")
+        listener = stream.listener
+        if ends:
+            self._end_remote(stream)
+        if listener is not None:
+            listener.on_response(head, ended=ends)
         return ""

@@ -1,14 +1,14 @@
-"""An HTTP/2 connection without its socket: frames in, events out, frames to send (RFC 9113).
+"""An HTTP/2 connection without its socket: frames in, calls out, frames to send (RFC 9113).
 
 What both ends share; ``http2_server`` and ``http2_client`` add what only one of them does.
-``feed`` what was received and act on the events; send, ``acknowledge`` content that was passed
-on, ``reset``; ``take`` what is to be written. Every rule of the RFC that keeps two ends in step
-is kept: states, windows, settings, sizes. Server push, priorities and extended CONNECT are not
-spoken.
+``feed`` what was received, and act on what the listener is told; send, ``acknowledge`` content
+that was passed on, ``reset``; ``take`` what is to be written. Every rule of the RFC that keeps
+two ends in step is kept: states, windows, settings, sizes. Server push, priorities and extended
+CONNECT are not spoken.
 
-A peer's fault never raises. One that breaks a message ends its stream: RST_STREAM goes out and a
-``StreamReset`` comes back. One that breaks the connection ends it: GOAWAY goes out, a
-``ConnectionEnded`` comes back, nothing that follows is read. Both name a row of ``http2_reason``.
+A peer's fault never raises. One that breaks a message ends its stream: RST_STREAM goes out and
+``on_reset`` is called. One that breaks the connection ends it: GOAWAY goes out, ``on_broken`` is
+called, nothing that follows is read. Both name a row of ``http2_reason``.
 
 Bounds: content by the windows, whose credit returns only when ``acknowledge`` says that it was
 passed on; fields, streams, floods and what waits to be sent by ``Http2Limits``.
@@ -16,16 +16,9 @@ passed on; fields, streams, floods and what waits to be sent by ``Http2Limits``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from proxy.wire.http2_event import (
-    DataReceived,
-    GoAwayReceived,
-    Http2Event,
-    PingAnswered,
-    SettingsChanged,
-    StreamReset,
-)
 from proxy.wire.http2_frame import (
     ACK,
     CONTINUATION,
@@ -56,9 +49,10 @@ from proxy.wire.http2_frame import (
     read_four,
     read_settings,
 )
-from proxy.wire.http2_header import Section
+from proxy.wire.http2_header import Section, trailer_fault
 from proxy.wire.http2_limit import Http2Limits
-from proxy.wire.http2_stream import ENDED, RESET_BY_PEER, RESET_BY_US
+from proxy.wire.http2_listener import Http2Listener
+from proxy.wire.http2_stream import ENDED, RESET_BY_PEER, RESET_BY_US, Stream
 from proxy.wire.http2_streams import Http2Streams
 from proxy.wire.native import Decoder, new_decoder, split_frames
 
@@ -69,9 +63,12 @@ _FREE_UPDATES: Final = 4
 class Http2Connection(Http2Streams):
     """The frames that both ends read."""
 
-    def __init__(self, limits: Http2Limits, preface: bytes, *, is_server: bool) -> None:
-        super().__init__(limits, is_server=is_server)
+    def __init__(
+        self, listener: Http2Listener, limits: Http2Limits, preface: bytes, *, is_server: bool
+    ) -> None:
+        super().__init__(listener, limits, is_server=is_server)
         self._decoder: Final[Decoder] = new_decoder(limits.header_list, limits.header_list_hard)
+        self._decode: Final[Callable[[bytes], Section | str]] = self._decoder.decode
         self._rest = b""
         self._preface_left = preface
         self._has_settings = False
@@ -90,12 +87,10 @@ class Http2Connection(Http2Streams):
         """The largest field section the peer takes, as it counts; -1: it has not said."""
         return self._peer_header_list
 
-    def feed(self, data: bytes, now: float) -> list[Http2Event]:
-        """Take what was received at ``now`` (seconds, never going back) and say what it meant."""
-        events: list[Http2Event] = []
-        self._events = events
+    def feed(self, data: bytes, now: float) -> None:
+        """Take what was received at ``now`` (seconds, never going back) and tell what it meant."""
         if self._is_ended:
-            return events
+            return
         self._now = now
         if self._rest:
             data = self._rest + data
@@ -106,21 +101,18 @@ class Http2Connection(Http2Streams):
             if self._preface_left:
                 if not self._is_ended:
                     self._rest = data
-                return events
+                return
         frames, at = split_frames(data, at)
         for kind, flags, stream_id, payload in frames:
             why = self._take_frame(kind, flags, stream_id, payload)
             if why:
                 self._end(why)
-                return events
+            if self.is_ended:
+                return
         if at < 0:
             self._end("http2-frame-size")
-            return events
-        if at < len(data):
+        elif at < len(data):
             self._rest = data[at:] if at else data
-        if self._outbox.finished:
-            self._reap()
-        return events
 
     def _read_preface(self, data: bytes) -> int:
         """Read as much of the client's preface as has come; return where the frames begin."""
@@ -166,9 +158,10 @@ class Http2Connection(Http2Streams):
             if len(payload) != 5:
                 return "http2-frame-size"
             if read_four(payload[:4]) & MAX_STREAM_ID == stream_id:
-                if stream_id not in self._streams:
+                stream = self._streams.get(stream_id)
+                if stream is None:
                     return "http2-self-dependency"
-                return self._fail_stream(stream_id, "http2-self-dependency")
+                return self._fail_stream(stream, "http2-self-dependency")
         return self._spend_noise()
 
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> str:
@@ -187,35 +180,37 @@ class Http2Connection(Http2Streams):
             return "http2-window-exceeded"
         stream = self._streams.get(stream_id)
         if stream is None or not stream.is_remote_open:
-            return self._on_data_too_late(stream_id, size)
+            return self._on_data_too_late(stream_id, stream, size)
         ends = flags & END_STREAM != 0
-        if payload:
+        length = len(payload)
+        if length:
             self._noise.refund()
         elif not ends and (why := self._spend_noise()):
             return why
-        why = stream.take_content(size, len(payload), ends=ends)
+        why = stream.take_content(size, length, ends=ends)
         if why:
-            return self._fail_stream(stream_id, why)
-        if payload or ends:
-            self._events.append(DataReceived(stream_id, payload, size, ends))
-        else:
-            self.acknowledge(stream_id, size)
+            return self._fail_stream(stream, why)
+        listener = stream.listener
         if ends:
             self._end_remote(stream)
+        if listener is not None and (length or ends):
+            listener.on_content(payload, size, ended=ends)
+        else:
+            self.acknowledge(stream, size)
         return ""
 
-    def _on_data_too_late(self, stream_id: int, size: int) -> str:
+    def _on_data_too_late(self, stream_id: int, stream: Stream | None, size: int) -> str:
         """Drop content for a stream that does not take any; its credit returns at once."""
         if self._is_idle(stream_id):
             return "http2-idle-stream"
         self._return_credit(size)
+        if stream is not None:
+            return self._fail_stream(stream, "http2-closed-stream")
         how = self._closed.how(stream_id)
         if how == RESET_BY_US:
             return self._spend_noise() if size == 0 else ""
         if how == ENDED:
             return "http2-closed-stream"
-        if stream_id in self._streams:
-            return self._fail_stream(stream_id, "http2-closed-stream")
         return self._refuse(stream_id, "http2-closed-stream")
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> str:
@@ -268,16 +263,33 @@ class Http2Connection(Http2Streams):
 
     def _on_block(self, stream_id: int, block: bytes, *, ends: bool, depends: bool) -> str:
         """Act on a whole header block."""
-        section = self._decoder.decode(block)
+        section = self._decode(block)
         if isinstance(section, str):
             return section
         self._noise.refund()
-        if depends and stream_id in self._streams:
-            return self._fail_stream(stream_id, "http2-self-dependency")
-        why = self._on_section(stream_id, section, ends=ends)
-        if depends and not why and stream_id in self._streams:
-            return self._fail_stream(stream_id, "http2-self-dependency")
+        stream = self._streams.get(stream_id)
+        if depends and stream is not None:
+            return self._fail_stream(stream, "http2-self-dependency")
+        why = self._on_section(stream_id, stream, section, ends=ends)
+        if depends and not why:
+            stream = self._streams.get(stream_id)
+            if stream is not None:
+                return self._fail_stream(stream, "http2-self-dependency")
         return why
+
+    def _on_trailers(self, stream: Stream, section: Section, *, ends: bool) -> str:
+        why = trailer_fault(section)
+        if not why and not ends:
+            why = "http2-trailers"
+        if not why and stream.expected > 0:
+            why = "http2-content-length"
+        if why:
+            return self._fail_stream(stream, why)
+        listener = stream.listener
+        self._end_remote(stream)
+        if listener is not None:
+            listener.on_trailers(section.fields, section.never_indexed)
+        return ""
 
     def _on_reset(self, stream_id: int, payload: bytes) -> str:
         if stream_id == 0:
@@ -287,8 +299,10 @@ class Http2Connection(Http2Streams):
         stream = self._streams.get(stream_id)
         if stream is None:
             return "http2-idle-stream" if self._is_idle(stream_id) else self._spend_noise()
-        self._events.append(StreamReset(stream_id, read_four(payload), ""))
+        listener = stream.listener
         self._drop(stream, RESET_BY_PEER)
+        if listener is not None:
+            listener.on_reset(read_four(payload), "")
         if stream.is_answered or self._now - stream.opened_at >= self._limits.rapid:
             return ""
         return self._spend_reset()
@@ -310,15 +324,19 @@ class Http2Connection(Http2Streams):
         if stream_id == 0:
             if increment == 0:
                 return "http2-window-zero"
-            return "" if outbox.grow(increment) else "http2-window-overflow"
+            if not outbox.grow(increment):
+                return "http2-window-overflow"
+            self._reap()
+            return ""
         stream = self._streams.get(stream_id)
         if stream is None:
             return "http2-idle-stream" if self._is_idle(stream_id) else ""
         if increment == 0:
-            return self._fail_stream(stream_id, "http2-window-zero")
+            return self._fail_stream(stream, "http2-window-zero")
         if not outbox.grow_stream(stream, increment):
-            return self._fail_stream(stream_id, "http2-window-overflow")
+            return self._fail_stream(stream, "http2-window-overflow")
         outbox.flush()
+        self._reap()
         return ""
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> str:
@@ -338,9 +356,10 @@ class Http2Connection(Http2Streams):
                 return why
         self._has_settings = True
         self._outbox.add(SETTINGS_ACK)
-        self._events.append(SettingsChanged())
         if window != self._outbox.initial_window and not self._move_windows(window):
             return "http2-window-overflow"
+        if self._listener is not None:
+            self._listener.on_settings()
         return self._spend_reply()
 
     def _on_setting(self, key: int, value: int) -> str:
@@ -368,6 +387,7 @@ class Http2Connection(Http2Streams):
             if not outbox.grow_stream(stream, change):
                 return False
         outbox.flush()
+        self._reap()
         return True
 
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> str:
@@ -376,7 +396,8 @@ class Http2Connection(Http2Streams):
         if len(payload) != 8:
             return "http2-frame-size"
         if flags & ACK:
-            self._events.append(PingAnswered(payload))
+            if self._listener is not None:
+                self._listener.on_pong(payload)
             return self._spend_noise()
         self._outbox.add(frame(PING, ACK, 0, payload))
         return self._spend_reply()
@@ -389,11 +410,17 @@ class Http2Connection(Http2Streams):
         last = read_four(payload[:4]) & MAX_STREAM_ID
         self._peer_leaves = True
         self._on_last_stream(last)
-        self._events.append(GoAwayReceived(last, read_four(payload[4:8]), payload[8:]))
+        if self._listener is not None:
+            self._listener.on_goaway(last, read_four(payload[4:8]), payload[8:])
         return self._spend_noise()
 
-    def _on_section(self, stream_id: int, section: Section, *, ends: bool) -> str:
-        """Act on a field section; return why the connection must end, or nothing."""
+    def _on_section(
+        self, stream_id: int, stream: Stream | None, section: Section, *, ends: bool
+    ) -> str:
+        """Act on a field section; return why the connection must end, or nothing.
+
+        ``stream`` is None where none is open by that number.
+        """
         raise NotImplementedError
 
     def _is_idle(self, stream_id: int) -> bool:

@@ -8,6 +8,7 @@ waits in its stream, and the streams that may send take turns, one frame each (R
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final, final
 
 from proxy.wire.http2_frame import (
@@ -32,6 +33,9 @@ class Outbox:
 
     def __init__(self, limit: int) -> None:
         self.encoder: Final[Encoder] = new_encoder()
+        self._head: Final[Callable[[int, Fields, Fields, frozenset[Field], bool], bytes]] = (
+            self.encoder.head
+        )
         self.window = DEFAULT_WINDOW
         """Octets of content that the peer takes on the whole connection."""
         self.initial_window = DEFAULT_WINDOW
@@ -40,10 +44,10 @@ class Outbox:
         """Octets of frames that wait for ``take``."""
         self.data_frames = 0
         """Frames of content made since somebody set this to 0."""
-        self.drained: list[int] = []
+        self.drained: list[Stream] = []
         """Streams whose content waited and is all on its way."""
         self.finished: list[Stream] = []
-        """Streams whose end is on its way."""
+        """Streams whose end waited and is on its way."""
         self._limit: Final = limit
         self._frames: list[bytes | memoryview] = []
         self._ready: deque[Stream] = deque()
@@ -70,10 +74,10 @@ class Outbox:
         self, stream: Stream, pseudo: Fields, fields: Fields, never: frozenset[Field], *, ends: bool
     ) -> None:
         """Queue a head."""
-        self.add(self.encoder.head(stream.id, pseudo, fields, never, ends))
+        self.add(self._head(stream.id, pseudo, fields, never, ends))
         if ends:
             stream.is_finished = True
-            self._end(stream)
+            stream.is_local_open = False
 
     def send_data(self, stream: Stream, data: bytes, *, ends: bool) -> None:
         """Queue content, or let it wait in its stream."""
@@ -145,10 +149,6 @@ class Outbox:
             stream.is_ready = False
             self._ready.remove(stream)
 
-    def clear(self) -> None:
-        """Let nothing wait any more: the connection ends."""
-        self._ready.clear()
-
     def flush(self) -> None:
         """Make frames of what waits, a frame for each stream in turn."""
         ready = self._ready
@@ -171,14 +171,16 @@ class Outbox:
                 self._frame(stream, piece, ends=False)
                 self.schedule(stream)
                 continue
-            self.drained.append(stream.id)
+            self.drained.append(stream)
             if not stream.is_finished:
                 self._frame(stream, piece, ends=False)
-            elif stream.trailers:
+                continue
+            if stream.trailers:
                 self._frame(stream, piece, ends=False)
                 self._finish(stream)
             else:
                 self._frame(stream, piece, ends=True)
+            self.finished.append(stream)
 
     def _frame(self, stream: Stream, piece: bytes | memoryview, *, ends: bool) -> None:
         """Queue one frame of content."""
@@ -195,14 +197,10 @@ class Outbox:
         stream.stalled_since = -1.0
         self.data_frames += 1
         if ends:
-            self._end(stream)
+            stream.is_local_open = False
 
     def _finish(self, stream: Stream) -> None:
         """Queue the trailers, which end the stream."""
         ends = True
-        self.add(self.encoder.head(stream.id, (), stream.trailers, stream.never_indexed, ends))
-        self._end(stream)
-
-    def _end(self, stream: Stream) -> None:
+        self.add(self._head(stream.id, (), stream.trailers, stream.never_indexed, ends))
         stream.is_local_open = False
-        self.finished.append(stream)

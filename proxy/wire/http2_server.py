@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final, final
 
 from proxy.wire.http2_connection import Http2Connection
-from proxy.wire.http2_event import RequestReceived, StreamReset, TrailersReceived
 from proxy.wire.http2_frame import (
     DEFAULT_WINDOW,
     INITIAL_WINDOW_SIZE,
@@ -18,11 +17,11 @@ from proxy.wire.http2_frame import (
     reset_frame,
     settings_frame,
 )
-from proxy.wire.http2_header import Section, request_head, trailer_fault
+from proxy.wire.http2_header import Section, request_head
 from proxy.wire.http2_hpack_decoder import TOO_LARGE
 from proxy.wire.http2_limit import HTTP2_LIMITS, Http2Limits
-from proxy.wire.http2_reason import REASONS
-from proxy.wire.http2_stream import ENDED, RESET_BY_US, Stream
+from proxy.wire.http2_listener import Http2Listener
+from proxy.wire.http2_stream import RESET_BY_US, Stream
 from proxy.wire.http2_streams import announce_window
 from proxy.wire.http_field import Field, Fields
 from proxy.wire.http_message import NONE_SENSITIVE
@@ -45,9 +44,13 @@ class Http2Server(Http2Connection):
     """Reads requests, sends responses."""
 
     def __init__(
-        self, limits: Http2Limits = HTTP2_LIMITS, *, host_may_differ: bool = False
+        self,
+        listener: Http2Listener,
+        limits: Http2Limits = HTTP2_LIMITS,
+        *,
+        host_may_differ: bool = False,
     ) -> None:
-        super().__init__(limits, PREFACE, is_server=True)
+        super().__init__(listener, limits, PREFACE, is_server=True)
         self._host_may_differ: Final = host_may_differ
         self._takes_streams = True
         values = [
@@ -60,7 +63,7 @@ class Http2Server(Http2Connection):
 
     def send_head(
         self,
-        stream_id: int,
+        stream: Stream,
         status: int,
         fields: Fields,
         *,
@@ -68,16 +71,15 @@ class Http2Server(Http2Connection):
         never_indexed: frozenset[Field] = NONE_SENSITIVE,
     ) -> None:
         """Send a response's head, or a 1xx before it; nothing on a stream that was reset."""
-        stream = self._streams.get(stream_id)
-        if stream is None:
+        if stream.is_gone:
             return
         if stream.is_finished:
-            raise ValueError(f"the end of stream {stream_id} has been sent")
+            raise ValueError(f"the end of stream {stream.id} has been sent")
         pseudo = _STATUS.get(status) or _status_of(status)
         stream.is_answered = True
         self._outbox.send_head(stream, pseudo, fields, never_indexed, ends=ends)
         if ends:
-            self._reap()
+            self._end_local(stream)
 
     def shut_down(self) -> None:
         """Ask the client to open no more streams; those on their way are still served.
@@ -94,22 +96,14 @@ class Http2Server(Http2Connection):
     def _is_idle(self, stream_id: int) -> bool:
         return stream_id % 2 == 0 or stream_id > self._last_peer_id
 
-    def _on_section(self, stream_id: int, section: Section, *, ends: bool) -> str:
-        stream = self._streams.get(stream_id)
+    def _on_section(
+        self, stream_id: int, stream: Stream | None, section: Section, *, ends: bool
+    ) -> str:
         if stream is None:
             return self._on_request(stream_id, section, ends=ends)
         if not stream.is_remote_open:
-            return self._fail_stream(stream_id, "http2-closed-stream")
-        why = trailer_fault(section)
-        if not why and not ends:
-            why = "http2-trailers"
-        if not why and stream.expected > 0:
-            why = "http2-content-length"
-        if why:
-            return self._fail_stream(stream_id, why)
-        self._events.append(TrailersReceived(stream_id, section.fields, section.never_indexed))
-        self._end_remote(stream)
-        return ""
+            return self._fail_stream(stream, "http2-closed-stream")
+        return self._on_trailers(stream, section, ends=ends)
 
     def _on_request(self, stream_id: int, section: Section, *, ends: bool) -> str:
         """Open a stream, if it may be opened."""
@@ -120,6 +114,8 @@ class Http2Server(Http2Connection):
             if how == RESET_BY_US:
                 return ""
             return "http2-closed-stream" if how else "http2-stream-id"
+        if stream_id > self._last_peer_id + 2:
+            self._closed.blur(stream_id - 2)
         self._last_peer_id = stream_id
         if not self._takes_streams:
             return self._refuse(stream_id, "http2-draining")
@@ -139,7 +135,8 @@ class Http2Server(Http2Connection):
                 return self._refuse(stream_id, "http2-content-length")
             stream.is_remote_open = False
         self._streams[stream_id] = stream
-        self._events.append(RequestReceived(stream_id, head, ends))
+        if self._listener is not None:
+            self._listener.on_request(stream, head, ended=ends)
         return ""
 
     def _answer_too_large(self, stream_id: int, *, ends: bool) -> str:
@@ -148,6 +145,6 @@ class Http2Server(Http2Connection):
         self._outbox.add(encoder.head(stream_id, _TOO_LARGE, (), NONE_SENSITIVE, _ENDS))
         if not ends:
             self._outbox.add(reset_frame(stream_id, NO_ERROR))
-        self._closed.add(stream_id, ENDED if ends else RESET_BY_US)
-        self._events.append(StreamReset(stream_id, REASONS[TOO_LARGE].error, TOO_LARGE))
+            self._closed.add(stream_id, RESET_BY_US)
+        self._tell_refused(stream_id, TOO_LARGE)
         return self._spend_reset() or self._count_reply()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, final
+from typing import Final, Protocol, final
 
 from proxy.wire.http_field import Field, Fields
-from proxy.wire.http_message import NONE_SENSITIVE
+from proxy.wire.http_message import NONE_SENSITIVE, ResponseHead
 
 ENDED: Final = 1
 """How a stream closed: both sides sent all they had."""
@@ -15,13 +15,54 @@ RESET_BY_US: Final = 3
 """What the peer sent before it learned of it is dropped."""
 
 REMEMBERED: Final = 256
-"""How many closed streams are remembered: more than fit into a round trip."""
+"""How many resets are remembered: more than fit into a round trip."""
+
+
+class StreamListener(Protocol):
+    """Who is told what comes on a stream, until it is over; ``http2_listener`` says when."""
+
+    __slots__ = ()
+
+    def on_response(self, head: ResponseHead, *, ended: bool) -> None:
+        """Take a server's answer; 1xx heads come before the final one."""
+        ...
+
+    def on_content(self, data: bytes, credit: int, *, ended: bool) -> None:
+        """Take content; ``credit`` is to be acknowledged once it has been passed on.
+
+        It is what the content took of the windows: its octets and its padding.
+        """
+        ...
+
+    def on_trailers(self, fields: Fields, never_indexed: frozenset[Field]) -> None:
+        """Take the fields behind the content, which end the message."""
+        ...
+
+    def on_room(self) -> None:
+        """Go on: content that waited is all on its way."""
+        ...
+
+    def on_reset(self, error: int, reason: str) -> None:
+        """Take notice that the stream ended before its time.
+
+        ``error`` is the code of RST_STREAM (RFC 9113 §7), the peer's or ours; ``reason`` the row
+        of ``http2_reason`` for what the peer broke, empty when the peer gave up.
+        """
+        ...
+
+    def on_lost(self, error: Exception | None) -> None:
+        """Take notice that the connection is over, and why."""
+        ...
 
 
 @final
 class Stream:
-    """The state of one open or half-closed stream."""
+    """The state of one stream. Whoever sends on it holds it, and may do so after its end."""
 
+    listener: StreamListener | None = None
+    """Who is told what comes; None: nobody waits for it any more."""
+    is_gone: bool = False
+    """Both sides have ended it, or one has reset it: what is sent on it goes nowhere."""
     is_remote_open: bool = True
     """The peer may still send content or trailers."""
     is_local_open: bool = True
@@ -83,24 +124,30 @@ class Stream:
 
 @final
 class ClosedStreams:
-    """How the streams ended that closed lately: one place for each of the numbers in a row.
+    """How the streams ended that are not open any more: those that were reset lately are kept.
 
-    Streams close in another order than they open, but not by far: a number meets the one before
-    it in its place only as many streams later as there are places.
+    Every other one has ended as it should, and costs nothing. Nobody can tell that of numbers up
+    to one that was reset and forgotten since, nor of those that a client left out.
     """
 
     def __init__(self) -> None:
-        self._ids = [0] * REMEMBERED
-        self._how = [0] * REMEMBERED
+        self._resets: Final[dict[int, int]] = {}
+        self._unsure = 0
 
     def add(self, stream_id: int, how: int) -> None:
-        """Remember how a stream ended, and forget the one that had its place."""
-        # A client's streams have odd numbers, and no others are opened.
-        place = (stream_id >> 1) % REMEMBERED
-        self._ids[place] = stream_id
-        self._how[place] = how
+        """Remember a reset, and forget the oldest where there are too many."""
+        resets = self._resets
+        if len(resets) >= REMEMBERED and stream_id not in resets:
+            oldest = next(iter(resets))
+            del resets[oldest]
+            self.blur(oldest)
+        resets[stream_id] = how
+
+    def blur(self, stream_id: int) -> None:
+        """Say of no stream up to this one that it has ended as it should."""
+        self._unsure = max(self._unsure, stream_id)
 
     def how(self, stream_id: int) -> int:
-        """Return how a stream ended; 0: it is not remembered."""
-        place = (stream_id >> 1) % REMEMBERED
-        return self._how[place] if self._ids[place] == stream_id else 0
+        """Return how a stream ended that was open once; 0: nobody can tell."""
+        how = self._resets.get(stream_id, 0)
+        return how if how or stream_id <= self._unsure else ENDED

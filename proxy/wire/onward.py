@@ -38,18 +38,14 @@ def onward_http1(head: RequestHead, *, ended: bool) -> Http1Request:
 def onward_http2(head: RequestHead) -> Http2Head:
     """Return an HTTP/2 request for a server of HTTP/2."""
     if head.form is Form.AUTHORITY:
-        return Http2Head(
-            ((b":method", head.method), (_PSEUDO_AUTHORITY, head.authority)), head.fields
-        )
-    return Http2Head(
-        (
-            (b":method", head.method),
-            (b":scheme", head.scheme),
-            (_PSEUDO_AUTHORITY, head.authority),
-            (b":path", head.path),
-        ),
-        head.fields,
+        return ((b":method", head.method), (_PSEUDO_AUTHORITY, head.authority)), head.fields
+    pseudo = (
+        (b":method", head.method),
+        (b":scheme", head.scheme),
+        (_PSEUDO_AUTHORITY, head.authority),
+        (b":path", head.path),
     )
+    return pseudo, head.fields
 
 
 def is_one_shot(request: Http1Request) -> bool:

@@ -37,21 +37,9 @@ _MARK_11_ABSOLUTE: Final[Fields] = ((MARK, b"HTTP/1.1; absolute-form"),)
 _ABSOLUTE: Final = b"absolute-form"
 _ABSOLUTE_FORM: Final = Form.ABSOLUTE
 _AUTHORITY_FORM: Final = Form.AUTHORITY
-_STATUSES: Final[dict[int, Fields]] = {}
-"""Pseudo-header fields of responses, made when they are first needed."""
 
-
-@final
-@dataclass(slots=True, init=False)
-class Http2Head:
-    """A head as HTTP/2 sends it."""
-
-    pseudo: Fields
-    fields: Fields
-
-    def __init__(self, pseudo: Fields, fields: Fields) -> None:
-        self.pseudo = pseudo
-        self.fields = fields
+Http2Head = tuple[Fields, Fields]
+"""A head as HTTP/2 sends it: pseudo-header fields, and those behind them."""
 
 
 @final
@@ -89,7 +77,7 @@ def ride(head: RequestHead, authority: bytes) -> Http2Head:
         mark = _MARK_10_ABSOLUTE if head.version == HTTP_10 else _MARK_11_ABSOLUTE
     else:
         mark = _MARK_10 if head.version == HTTP_10 else _MARK_11
-    pseudo, fields = native.ride(
+    return native.ride(
         head.method,
         head.scheme or b"http",
         head.authority or authority,
@@ -97,7 +85,6 @@ def ride(head: RequestHead, authority: bytes) -> Http2Head:
         head.fields,
         mark,
     )
-    return Http2Head(pseudo, fields)
 
 
 def mark_of(head: RequestHead | ResponseHead) -> bytes | None:
@@ -148,15 +135,10 @@ def alight(head: RequestHead, client_id: Fields = (), *, ended: bool) -> Http1Re
     return Http1Request(head.method, target, fields, version, chunked)
 
 
-def ride_back(head: ResponseHead) -> Http2Head:
-    """Return the application's HTTP/1 answer as HTTP/2, marked with the version it spoke."""
+def ride_back(head: ResponseHead) -> Fields:
+    """Return the fields of the application's HTTP/1 answer, marked with the version it spoke."""
     status = head.status
     fields = native.ride_back(head.fields, _MARK_10 if head.version == HTTP_10 else _MARK_11)
     if status < 200 or status == 204:
         fields = without_fields(fields, _LENGTH)
-    pseudo = _STATUSES.get(status)
-    if pseudo is None:
-        pseudo = ((b":status", b"%d" % status),)
-        if status < 1_000:
-            _STATUSES[status] = pseudo
-    return Http2Head(pseudo, fields)
+    return fields

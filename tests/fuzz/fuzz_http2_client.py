@@ -24,7 +24,7 @@ def run(stream: bytes) -> str:
     pieces.read()
     assert whole.events == pieces.events, "cut otherwise, understood otherwise"
     assert whole.codec.is_ended is pieces.codec.is_ended
-    assert whole.codec._decoder.table_size <= 4_096
+    assert whole.codec.codec._decoder.table_size <= 4_096
     if whole.codec.is_ended:
         assert whole.codec.feed(headers(1, OK), 0.0) == []
         assert whole.codec.active == 0

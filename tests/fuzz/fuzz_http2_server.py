@@ -42,9 +42,9 @@ def run(stream: bytes) -> str:
     assert whole_events == pieces_events, "cut otherwise, understood otherwise"
     assert whole.codec.is_ended is pieces.codec.is_ended
     codec = whole.codec
-    assert codec._decoder.table_size <= 4_096
-    assert len(codec._rest) < 16_384 + 9
-    assert codec._block_size <= 65_536
+    assert codec.codec._decoder.table_size <= 4_096
+    assert len(codec.codec._rest) < 16_384 + 9
+    assert codec.codec._block_size <= 65_536
     if codec.is_ended:
         assert codec.feed(headers(99), 0.0) == []
         assert codec.active == 0

@@ -16,8 +16,10 @@ from h2.connection import H2Connection
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
-from proxy.wire.http2_client import Http2Client
-from proxy.wire.http2_event import (
+from proxy.wire.http2_limit import Http2Limits
+from proxy.wire.http_field import Fields
+from tests.wire.http2_end import Client, Server
+from tests.wire.http2_event import (
     ConnectionEnded,
     DataReceived,
     GoAwayReceived,
@@ -28,9 +30,6 @@ from proxy.wire.http2_event import (
     StreamReset,
     TrailersReceived,
 )
-from proxy.wire.http2_limit import Http2Limits
-from proxy.wire.http2_server import Http2Server
-from proxy.wire.http_field import Fields
 from tests.wire.http2_talk import GET, POST, PREFACE, settings
 
 STRICTER: Final = {
@@ -153,7 +152,7 @@ def refused_by_us(events: list[Http2Event]) -> str:
     return ""
 
 
-def ends(*, is_server: bool) -> tuple[Http2Server | Http2Client, H2Connection]:
+def ends(*, is_server: bool) -> tuple[Server | Client, H2Connection]:
     """Return our end and h2's, behind the exchange of prefaces; a client has sent two requests."""
     limits = Http2Limits(noise=10**6, resets=10**6)
     config = H2Configuration(
@@ -163,11 +162,11 @@ def ends(*, is_server: bool) -> tuple[Http2Server | Http2Client, H2Connection]:
     theirs.initiate_connection()
     theirs.update_settings({SettingCodes.MAX_HEADER_LIST_SIZE: 16_384})
     theirs.increment_flow_control_window(1_048_576 - 65_535)
-    ours: Http2Server | Http2Client = Http2Server(limits) if is_server else Http2Client(limits)
+    ours: Server | Client = Server(limits) if is_server else Client(limits)
     begin = (PREFACE if is_server else b"") + settings()
     ours.feed(begin, 0.0)
     theirs.receive_data(begin + settings(flags=1) + settings(flags=1))
-    if isinstance(ours, Http2Client):
+    if isinstance(ours, Client):
         for fields, last in ((GET, True), (POST, False)):
             ours.send_request(tuple(fields), (), ends=last)
             theirs.send_headers(

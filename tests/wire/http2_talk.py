@@ -12,9 +12,9 @@ from typing import Final, final
 import hpack
 import hyperframe.frame as hf
 
-from proxy.wire.http2_client import Http2Client
-from proxy.wire.http2_connection import Http2Connection
-from proxy.wire.http2_event import (
+from proxy.wire.http2_limit import HTTP2_LIMITS, Http2Limits
+from tests.wire.http2_end import Client, End, Server
+from tests.wire.http2_event import (
     ConnectionEnded,
     DataReceived,
     Http2Event,
@@ -23,8 +23,6 @@ from proxy.wire.http2_event import (
     StreamReset,
     TrailersReceived,
 )
-from proxy.wire.http2_limit import HTTP2_LIMITS, Http2Limits
-from proxy.wire.http2_server import Http2Server
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 END_STREAM: Final = 0x1
@@ -129,7 +127,7 @@ def continuation(stream_id: int, fragment: bytes, *, whole: bool = True) -> byte
 class Talk:
     """What went to and fro on one connection."""
 
-    codec: Http2Connection
+    codec: End
     events: list[Http2Event] = field(default_factory=list)
     frames: list[hf.Frame] = field(default_factory=list)
     sections: list[tuple[int, list[tuple[bytes, bytes]], bool]] = field(default_factory=list)
@@ -180,7 +178,7 @@ class Talk:
             self.codec.acknowledge(event.stream_id, event.credit)
         if isinstance(event, RequestReceived) and event.head.method == b"HEAD":
             self._bodyless.add(event.stream_id)
-        if not self.answers or not isinstance(self.codec, Http2Server):
+        if not self.answers or not isinstance(self.codec, Server):
             return
         if isinstance(event, RequestReceived | DataReceived):
             if event.ended:
@@ -190,7 +188,7 @@ class Talk:
 
     def answer(self, stream_id: int) -> None:
         """Answer a request with 200 and the body."""
-        assert isinstance(self.codec, Http2Server)
+        assert isinstance(self.codec, Server)
         size = ((b"content-length", b"%d" % len(self.body)),)
         if stream_id in self._bodyless:
             self.codec.send_head(stream_id, 200, size, ends=True)
@@ -288,7 +286,7 @@ class Talk:
 
 def serve(limits: Http2Limits = HTTP2_LIMITS, *, answers: bool = True) -> Talk:
     """Return a server behind the exchange of prefaces and settings."""
-    talk = Talk(Http2Server(limits), answers=answers)
+    talk = Talk(Server(limits), answers=answers)
     talk.say(PREFACE + settings() + settings(flags=ACK))
     return talk
 
@@ -297,7 +295,7 @@ def call(
     limits: Http2Limits = HTTP2_LIMITS, fields: Pairs = GET, *, count: int = 1, ends: bool = True
 ) -> Talk:
     """Return a client behind that exchange, with ``count`` requests sent."""
-    codec = Http2Client(limits)
+    codec = Client(limits)
     talk = Talk(codec)
     talk.say(settings() + settings(flags=ACK))
     for _ in range(count):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from proxy.wire.http2_client import Http2Client
-from proxy.wire.http2_event import RequestReceived, SettingsChanged, TrailersReceived
 from proxy.wire.http2_limit import Http2Limits
-from proxy.wire.http2_server import Http2Server
 from proxy.wire.http_field import Fields
 from tests.wire import http2_talk as wire
+from tests.wire.http2_end import Client, Server
+from tests.wire.http2_event import RequestReceived, SettingsChanged, TrailersReceived
 from tests.wire.http2_talk import Talk, call, headers, serve
 
 GET: Fields = tuple(wire.GET)
@@ -17,7 +16,7 @@ POST: Fields = tuple(wire.POST)
 def test_settings_are_told_and_followed() -> None:
     """How many streams, how large a field section, how large a table."""
     talk = call()
-    assert isinstance(talk.codec, Http2Client)
+    assert isinstance(talk.codec, Client)
     assert talk.codec.peer_header_list == -1
     talk.say(wire.settings((3, 1), (6, 8_000), (1, 0)))
     assert SettingsChanged() in talk.events
@@ -38,15 +37,15 @@ def test_a_header_block_longer_than_a_frame_is_continued() -> None:
 
 def test_windows_of_one_s_own_are_announced() -> None:
     """The defaults are not: everybody knows them."""
-    talk = Talk(Http2Server(Http2Limits(stream_window=70_000, connection_window=65_535)))
+    talk = Talk(Server(Http2Limits(stream_window=70_000, connection_window=65_535)))
     talk.say(wire.PREFACE + wire.settings())
     assert talk.announced[4] == 70_000
     assert talk.updates == []
-    usual = Talk(Http2Server())
+    usual = Talk(Server())
     usual.say(wire.PREFACE + wire.settings())
     assert 4 not in usual.announced
     assert usual.updates == [1_048_576 - 65_535]
-    client = Talk(Http2Client(Http2Limits(stream_window=70_000)))
+    client = Talk(Client(Http2Limits(stream_window=70_000)))
     client.read()
     assert client.announced[4] == 70_000
     assert client.announced[2] == 0
@@ -58,7 +57,7 @@ def test_a_leniency_lets_host_and_authority_differ() -> None:
     strict = serve()
     strict.say(headers(1, fields))
     assert strict.reasons == ["http2-host"]
-    lenient = Talk(Http2Server(host_may_differ=True))
+    lenient = Talk(Server(host_may_differ=True))
     lenient.say(wire.PREFACE + wire.settings() + headers(1, fields))
     (request,) = [event for event in lenient.events if isinstance(event, RequestReceived)]
     assert request.head.authority == b"a"
@@ -72,7 +71,7 @@ def test_what_must_not_be_indexed_is_marked_on_the_way() -> None:
     talk.say(wire.raw(0x1, 0x5, 1, wire.block(wire.GET) + secret))
     (request,) = [event for event in talk.events if isinstance(event, RequestReceived)]
     assert request.head.never_indexed == {(b"x-secret", b"s3cret")}
-    client = Http2Client()
+    client = Client()
     client.feed(wire.settings(), 0.0)
     while client.take():
         pass
@@ -90,7 +89,7 @@ def test_the_mark_of_trailers_is_kept_too() -> None:
     talk.say(wire.raw(0x1, 0x5, 1, wire.literal(b"x-secret", b"s3cret", 0x10)))
     (trailers,) = [event for event in talk.events if isinstance(event, TrailersReceived)]
     assert trailers.never_indexed == {(b"x-secret", b"s3cret")}
-    client = Http2Client()
+    client = Client()
     client.feed(wire.settings(), 0.0)
     for _ in range(4):
         stream = client.send_request(POST, (), ends=False)

@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.wire.http2_client import Http2Client
-from proxy.wire.http2_event import RequestReceived
 from proxy.wire.http2_limit import HTTP2_LIMITS, Allowance, Http2Limits
-from proxy.wire.http2_server import Http2Server
+from tests.wire.http2_end import Client, Server
+from tests.wire.http2_event import RequestReceived
 from tests.wire.http2_talk import (
     ACK,
     GET,
@@ -93,7 +92,7 @@ def test_streams_given_up_late_are_fine(waits: float, ends: bool) -> None:
 def test_streams_given_up_behind_the_answer_are_fine() -> None:
     """Who has read enough of a stream may say so."""
     talk = serve(Http2Limits(resets=10, resets_per_second=0), answers=False)
-    assert isinstance(talk.codec, Http2Server)
+    assert isinstance(talk.codec, Server)
     for number in range(11):
         talk.say(headers(2 * number + 1))
         talk.codec.send_head(2 * number + 1, 200, (), ends=False)
@@ -165,7 +164,7 @@ def test_frames_that_carry_nothing_are_counted(frame: bytes) -> None:
     """CVE-2019-9511 to 9518 and their like: 1,000 at once, not one more; then 33 a second."""
     talk = serve(answers=False)
     talk.say(headers(1, POST, ends=False) + reset(1) + headers(3, POST, ends=False))
-    talk.codec._noise._left = 1_000.0
+    talk.codec.codec._noise._left = 1_000.0
     assert ended_after(talk, lambda number: frame, 1_100) == HTTP2_LIMITS.noise
     assert talk.reasons == ["http2-noise"]
     assert talk.goaway == ENHANCE_YOUR_CALM
@@ -201,14 +200,14 @@ def test_content_we_send_pays_for_window_updates() -> None:
 def test_answers_that_are_never_fetched_end_the_connection() -> None:
     """1,000 wait, not one more: a peer that pings and does not read."""
     limits = Http2Limits(noise=10**6)
-    server = Http2Server(limits)
+    server = Server(limits)
     server.feed(PREFACE + settings(), 0.0)
     for number in range(limits.replies):
         server.feed(ping(), 0.0)
         assert server.is_ended is (number == limits.replies - 1)
     while server.take():
         pass
-    fresh = Http2Server(limits)
+    fresh = Server(limits)
     fresh.feed(PREFACE + settings(), 0.0)
     for _ in range(limits.replies * 2):
         fresh.feed(ping(), 0.0)
@@ -330,7 +329,7 @@ def test_a_response_s_fields_have_the_same_bound() -> None:
 @pytest.mark.parametrize(("size", "reasons"), [(65_535, []), (65_536, ["http2-window-exceeded"])])
 def test_a_stream_s_window_is_kept(size: int, reasons: list[str]) -> None:
     """RFC 9113 §6.9: nothing is acknowledged here, so 65,535 octets are all."""
-    server = Http2Server()
+    server = Server()
     talk = Talk(server, answers=False)
     server.feed(PREFACE + settings() + headers(1, POST, ends=False), 0.0)
     for begin in range(0, size, 16_384):
@@ -344,7 +343,7 @@ def test_a_stream_s_window_is_kept(size: int, reasons: list[str]) -> None:
 @pytest.mark.parametrize(("more", "ended"), [(0, False), (1, True)])
 def test_the_connection_s_window_is_kept(more: int, ended: bool) -> None:
     """1,048,576 octets on all streams together, padding included, and not one more."""
-    server = Http2Server()
+    server = Server()
     server.feed(PREFACE + settings(), 0.0)
     left = HTTP2_LIMITS.connection_window + more
     stream = -1
@@ -387,18 +386,21 @@ def test_a_window_that_opens_a_little_keeps_the_stream() -> None:
 
 
 def test_closed_streams_are_forgotten_after_a_while() -> None:
-    """256 are remembered, whatever comes."""
+    """256 resets are remembered, whatever comes, and nothing of streams that end as they should."""
     talk = serve()
     for number in range(300):
         talk.say(headers(2 * number + 1))
-    assert len(talk.codec._closed._how) == 256
+    assert talk.codec.codec._closed._resets == {}
+    for number in range(300, 600):
+        talk.say(headers(2 * number + 1, POST, ends=False) + reset(2 * number + 1))
+    assert len(talk.codec.codec._closed._resets) == 256
     assert talk.codec.active == 0
-    assert talk.codec._held == {}
+    assert talk.codec.codec._streams == {}
 
 
 def test_a_client_has_a_bound_of_its_own_for_streams() -> None:
     """Whatever the server allows; and 100 until it has spoken."""
-    client = Http2Client(Http2Limits(streams=200))
+    client = Client(Http2Limits(streams=200))
     for _ in range(100):
         client.send_request(tuple(GET), (), ends=True)
     assert not client.can_open

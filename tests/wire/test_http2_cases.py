@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from proxy.wire.http2_client import Http2Client
-from proxy.wire.http2_event import ConnectionEnded, StreamReset
 from proxy.wire.http2_reason import REASONS
-from proxy.wire.http2_server import Http2Server
 from tests.wire.http2_case import Row
 from tests.wire.http2_client_cases import CLIENT_ROWS
+from tests.wire.http2_end import Client, Server
+from tests.wire.http2_event import ConnectionEnded, StreamReset
 from tests.wire.http2_frame_cases import FRAME_ROWS
 from tests.wire.http2_message_cases import HPACK_ROWS, MESSAGE_ROWS
 from tests.wire.http2_stream_cases import STREAM_ROWS
@@ -185,7 +184,7 @@ def test_every_reason_names_its_section(name: str) -> None:
 def test_another_preface_ends_the_connection(first: bytes) -> None:
     """RFC 9113 §3.4: the octets, then SETTINGS."""
     for bytewise in (False, True):
-        talk = Talk(Http2Server())
+        talk = Talk(Server())
         talk.say(first, bytewise=bytewise)
         assert talk.reasons == ["http2-preface"]
         assert talk.goaway == 1
@@ -194,14 +193,14 @@ def test_another_preface_ends_the_connection(first: bytes) -> None:
 def test_a_server_that_does_not_begin_with_settings_is_left() -> None:
     """RFC 9113 §3.4."""
     for first in (headers(1, ((b":status", b"200"),)), ping(), settings(flags=ACK)):
-        talk = Talk(Http2Client())
+        talk = Talk(Client())
         talk.say(first)
         assert talk.reasons == ["http2-preface"]
 
 
 def test_streams_past_the_announced_number_are_refused() -> None:
     """RFC 9113 §5.1.2: with a code that says it may be tried again."""
-    server = Http2Server()
+    server = Server()
     talk = Talk(server, answers=False)
     talk.say(PREFACE + settings())
     most = talk.announced[3]

@@ -6,14 +6,10 @@ import pytest
 
 from proxy.wire.http1_head import parse_request_head, parse_response_head
 from proxy.wire.http1_writer import write_request_head
-from proxy.wire.http2_client import Http2Client
-from proxy.wire.http2_event import RequestReceived, ResponseReceived
-from proxy.wire.http2_server import Http2Server
 from proxy.wire.http_field import Fields, value_of
 from proxy.wire.http_message import HTTP_2, HTTP_10, HTTP_11, NONE_SENSITIVE, Form, RequestHead
 from proxy.wire.orig_proto import (
     Http1Request,
-    Http2Head,
     alight,
     can_ride,
     has_ridden,
@@ -22,15 +18,17 @@ from proxy.wire.orig_proto import (
     ride_back,
 )
 from proxy.wire.orig_proto_field import MARK
+from tests.wire.http2_end import Client, Server
+from tests.wire.http2_event import RequestReceived, ResponseReceived
 
 GET = b"GET /x?y HTTP/1.1\r\nHost: a:8080\r\n"
 
 
 def carried(head: bytes, *, ended: bool = True) -> tuple[RequestHead, Http1Request]:
     """Return a request as the inbound side gets it, over two real codecs, and as the app does."""
-    upgraded = ride(parse_request_head(head), b"10.0.0.1:80")
-    client, server = Http2Client(), Http2Server()
-    client.send_request(upgraded.pseudo, upgraded.fields, ends=ended)
+    pseudo, fields = ride(parse_request_head(head), b"10.0.0.1:80")
+    client, server = Client(), Server()
+    client.send_request(pseudo, fields, ends=ended)
     events = server.feed(client.take(), 0.0)
     (request,) = [event for event in events if isinstance(event, RequestReceived)]
     return request.head, alight(request.head, ended=ended)
@@ -38,7 +36,7 @@ def carried(head: bytes, *, ended: bool = True) -> tuple[RequestHead, Http1Reque
 
 def test_a_marked_connect_has_not_ridden() -> None:
     """A mark is a peer's word: it must not make a CONNECT of HTTP/2 a line of HTTP/1."""
-    client, server = Http2Client(), Http2Server()
+    client, server = Client(), Server()
     pseudo = ((b":method", b"CONNECT"), (b":authority", b"a:80"))
     client.send_request(pseudo, ((MARK, b"HTTP/1.1"),), ends=False)
     events = server.feed(client.take(), 0.0)
@@ -187,18 +185,18 @@ def test_upgrades_and_connect_do_not_ride(head: bytes, rides: bool) -> None:
     assert can_ride(parse_request_head(head)) is rides
 
 
-def back(head: bytes) -> tuple[Http2Head, Fields]:
-    """Return an answer as it rides, and its fields as they come over two real codecs."""
-    riding = ride_back(parse_response_head(head, b"GET"))
-    client, server = Http2Client(), Http2Server()
+def back(text: bytes) -> tuple[Fields, Fields]:
+    """Return an answer's fields as they ride, and as they come over two real codecs."""
+    head = parse_response_head(text, b"GET")
+    riding = ride_back(head)
+    client, server = Client(), Server()
     client.send_request(
         ((b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/")),
         (),
         ends=True,
     )
     server.feed(client.take(), 0.0)
-    status = int(riding.pseudo[0][1])
-    server.send_head(1, status, riding.fields, ends=False, never_indexed=NONE_SENSITIVE)
+    server.send_head(1, head.status, riding, ends=False, never_indexed=NONE_SENSITIVE)
     events = client.feed(server.take(), 0.0)
     (answer,) = [event for event in events if isinstance(event, ResponseReceived)]
     return riding, answer.head.fields
@@ -208,7 +206,7 @@ def test_an_answer_says_the_version_the_application_spoke() -> None:
     """Linkerd restores it from the mark."""
     for version in (b"HTTP/1.0", b"HTTP/1.1"):
         riding, fields = back(version + b" 200 OK\r\nX: y\r\n")
-        assert riding.fields == fields == ((b"x", b"y"), (MARK, version))
+        assert riding == fields == ((b"x", b"y"), (MARK, version))
 
 
 def test_an_answer_leaves_behind_what_an_http2_peer_would_reset() -> None:

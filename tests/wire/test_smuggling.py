@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire.http1_writer import write_chunk, write_last_chunk, write_request_head
-from proxy.wire.http2_event import DataReceived, RequestReceived
 from proxy.wire.http_field import value_of, without_hop_by_hop
 from proxy.wire.http_message import CHUNKED, RequestHead
 from proxy.wire.orig_proto import alight
@@ -22,6 +21,7 @@ from tests.wire.http1_body_cases import BODIES
 from tests.wire.http1_drive import Message, read_requests
 from tests.wire.http1_head_cases import HEADS
 from tests.wire.http1_traffic import mutated, requests
+from tests.wire.http2_event import DataReceived, RequestReceived
 
 HIDDEN = b"GET /admin HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"

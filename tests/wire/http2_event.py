@@ -1,16 +1,16 @@
-"""What a peer's frames meant: what ``Http2Connection.feed`` returns, in the order of the wire."""
+"""What a peer's frames meant, as values: what ``http2_end`` was told, in the order of the wire."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import final
 
-from core.record import dataclass
 from proxy.wire.http_field import Field, Fields
 from proxy.wire.http_message import NONE_SENSITIVE, RequestHead, ResponseHead
 
 
 @final
-@dataclass(slots=True, init=False)
+@dataclass(slots=True)
 class RequestReceived:
     """A client opened a stream."""
 
@@ -19,14 +19,9 @@ class RequestReceived:
     ended: bool
     """Nothing follows: neither content nor trailers."""
 
-    def __init__(self, stream_id: int, head: RequestHead, ended: bool) -> None:
-        self.stream_id = stream_id
-        self.head = head
-        self.ended = ended
-
 
 @final
-@dataclass(slots=True, init=False)
+@dataclass(slots=True)
 class ResponseReceived:
     """A server answered; 1xx heads come before the final one."""
 
@@ -34,14 +29,9 @@ class ResponseReceived:
     head: ResponseHead
     ended: bool
 
-    def __init__(self, stream_id: int, head: ResponseHead, ended: bool) -> None:
-        self.stream_id = stream_id
-        self.head = head
-        self.ended = ended
-
 
 @final
-@dataclass(slots=True, init=False)
+@dataclass(slots=True)
 class DataReceived:
     """Content; to be acknowledged with ``credit`` once it has been passed on."""
 
@@ -50,12 +40,6 @@ class DataReceived:
     credit: int
     """What it took of the windows: its octets and its padding."""
     ended: bool
-
-    def __init__(self, stream_id: int, data: bytes, credit: int, ended: bool) -> None:
-        self.stream_id = stream_id
-        self.data = data
-        self.credit = credit
-        self.ended = ended
 
 
 @final
