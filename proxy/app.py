@@ -339,7 +339,8 @@ class Sidecar:
 
         async def answer(asked: Question) -> Told:
             method, path, query, body, ip = asked
-            own = self._admin_pages(runtime).answer(method, path, query, body, Client(ip))
+            pages = self._admin_pages(runtime)
+            own = await pages.answer(method, path, query, body, Client(ip))
             return Told(*await self._kept_metrics(crew).told(path, own))
 
         def close() -> None:

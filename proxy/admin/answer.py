@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 TEXT: Final = "text/plain; charset=utf-8"
@@ -13,6 +13,8 @@ Answer = tuple[int, str, bytes]
 """Status, content type, body."""
 Page = Callable[[str, bytes], Answer]
 """Takes the request's query and body."""
+LongPage = Callable[[str, bytes], Awaitable[Answer]]
+"""A page during which others have their turn."""
 
 
 def say(status: int, text: str) -> Answer:

@@ -154,18 +154,18 @@ class JoinedPages:
         self._crew = crew
         self._large = asyncio.Semaphore(MAX_LARGE)
 
-    def answer(
+    async def answer(
         self, method: str, path: str, query: str, body: bytes, client: Client
-    ) -> Answer | Awaitable[Answer]:
-        """Return status, content type and body, or what will bring them."""
-        own = self._pages.answer(method, path, query, body, client)
+    ) -> Answer:
+        """Return status, content type and body."""
+        own = await self._pages.answer(method, path, query, body, client)
         shown = "GET" if method == "HEAD" else method
         join = _JOINS.get((shown, path))
         # What one refuses to answer no other is asked.
         if join is None or own[0] in {400, 403, 404, 405}:
             return own
         question = Question(shown, path, query, body, client.ip)
-        return self._ask(question, join, own, is_large=path in _LARGE)
+        return await self._ask(question, join, own, is_large=path in _LARGE)
 
     async def _ask(self, question: Question, join: Join, own: Answer, *, is_large: bool) -> Answer:
         async with self._large if is_large else contextlib.nullcontext():

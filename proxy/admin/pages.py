@@ -7,6 +7,7 @@ its own. That keeps a web page, a scanner or a neighbor from turning off a sidec
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Final, final
 
 from identity.generation import Generation
 from policy.model import Client
-from proxy.admin.answer import TEXT, Answer, Page, say, show
+from proxy.admin.answer import TEXT, Answer, LongPage, Page, say, show
 from proxy.admin.certificates import describe_certificates, write_certificates
 from proxy.admin.policies import PolicyPages
 from proxy.net.connection import OpenConnection
@@ -59,7 +60,8 @@ class AdminPages:
         self._shown_generation: Generation | None = None
         self._certificates_as: tuple[Answer, Answer] = (say(503, ""), say(503, ""))
         """/certs of that generation, as JSON and PEM: made once, asked for by anybody."""
-        self._shown: Final[Mapping[str, Page]] = {
+        self._exposing = asyncio.Lock()
+        self._shown: Final[Mapping[str, Page | LongPage]] = {
             "/live": self._live,
             "/ready": self._ready,
             "/metrics": self._metrics,
@@ -75,7 +77,9 @@ class AdminPages:
             "/shutdown": ("POST", self._shutdown),
         }
 
-    def answer(self, method: str, path: str, query: str, body: bytes, client: Client) -> Answer:
+    async def answer(
+        self, method: str, path: str, query: str, body: bytes, client: Client
+    ) -> Answer:
         """Return status, content type and body."""
         show = self._shown.get(path)
         changing, change = self._changed.get(path, ("", None))
@@ -83,7 +87,8 @@ class AdminPages:
             known = " ".join(sorted({*self._shown, *self._changed}))
             return say(404, f"no page {path[:80]!a}; there are {known}")
         if show is not None and method in {"GET", "HEAD"}:
-            return show(query, body)
+            shown = show(query, body)
+            return shown if isinstance(shown, tuple) else await shown
         if change is None or method != changing:
             allowed = [*(("GET", "HEAD") if show is not None else ()), changing]
             return say(405, f"{path} takes {', '.join(each for each in allowed if each)}")
@@ -104,11 +109,17 @@ class AdminPages:
             lines.append(f"warning: and {len(warnings) - MAX_WARNINGS} more")
         return say(200, "\n".join(lines))
 
-    def _metrics(self, _: str, __: bytes) -> Answer:
-        self._refresh()
-        for connection in self._runtime.connections:
-            connection.count()
-        return 200, CONTENT_TYPE, expose(self._runtime.metrics.families())
+    async def _metrics(self, _: str, __: bytes) -> Answer:
+        """Return the page, one at a time: it is large. Connections have their turn meanwhile."""
+        async with self._exposing:
+            self._refresh()
+            for connection in self._runtime.connections:
+                connection.count()
+            pieces = []
+            for piece in expose(self._runtime.metrics.families()):
+                pieces.append(piece)
+                await asyncio.sleep(0)
+            return 200, CONTENT_TYPE, b"".join(pieces)
 
     def _configuration(self, _: str, __: bytes) -> Answer:
         return show({**self._config, "time": time.time()})

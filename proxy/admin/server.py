@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable
 from typing import Final, Protocol, final
 
 import h11
@@ -36,10 +35,10 @@ MAX_BODY_BYTES: Final = 16_384
 class AdminHandler(Protocol):
     """What answers requests."""
 
-    def answer(
+    async def answer(
         self, method: str, path: str, query: str, body: bytes, client: Client
-    ) -> Answer | Awaitable[Answer]:
-        """Return status, content type and body, or what will bring them."""
+    ) -> Answer:
+        """Return status, content type and body."""
         ...
 
 
@@ -175,8 +174,9 @@ class AdminServer:
         target = request.target.decode("ascii", "replace")
         path, _, query = target.partition("?")
         method = request.method.decode("ascii")
-        answer = self._handler.answer(method, path, query, body, client)
-        status, content_type, content = answer if isinstance(answer, tuple) else await answer
+        status, content_type, content = await self._handler.answer(
+            method, path, query, body, client
+        )
         self._send(connection, stream, status, content_type, content, is_head=method == "HEAD")
 
     def _send(

@@ -25,12 +25,14 @@ PROCESS: Final = (
 )
 """What the library tells of the process, for the page."""
 
+LINES: Final = 250
+"""So many are written, or read, at once: about half a millisecond, where all may take 0.2 s."""
 _ESCAPED: Final = re.compile(r'[\\"\n]')
 _NOT_FINITE: Final = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 
 
-def expose(families: Iterable[Table[Any]]) -> bytes:
-    """Return all families, and the process's own, in Prometheus' text format."""
+def expose(families: Iterable[Table[Any]]) -> Iterator[bytes]:
+    """Yield all families, and the process's own, in Prometheus' text format: some lines at once."""
     # Imported at the first scrape: 5 MiB that an unscraped sidecar need not carry.
     from prometheus_client import (  # noqa: PLC0415
         CollectorRegistry,
@@ -40,21 +42,27 @@ def expose(families: Iterable[Table[Any]]) -> bytes:
 
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    text = "".join(chain.from_iterable(_lines(family) for family in families))
-    return text.encode() + generate_latest(registry)
+    lines: list[str] = []
+    for line in chain.from_iterable(_lines(family) for family in families):
+        lines.append(line)
+        if len(lines) == LINES:
+            yield "".join(lines).encode()
+            lines.clear()
+    yield "".join(lines).encode() + generate_latest(registry)
 
 
 def _lines(family: Table[Any]) -> Iterator[str]:
     """Yield the lines of one family.
 
-    The library's own takes ten times as long, and the event loop waits meanwhile.
+    The library's own takes ten times as long.
     """
     name = family.name
     documentation = family.documentation.replace("\\", r"\\").replace("\n", r"\n")
     yield f"# HELP {name} {documentation}\n# TYPE {name} {family.kind}\n"
     # What follows a family's name, and the labels besides its own, are few: made once each.
     ends: dict[tuple[str, Labels], tuple[str, str]] = {}
-    for labels, child in family.children():
+    # Another may be made between two pieces.
+    for labels, child in tuple(family.children()):
         common = _text(labels)
         for suffix, more, value in child.samples():
             found = ends.get((suffix, more))

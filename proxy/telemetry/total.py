@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from typing import Final
 
-from proxy.telemetry.exposition import number_text
+from proxy.telemetry.exposition import LINES, number_text
 
 _BALANCER_LARGEST: Final = (
     *("endpoints", "p2c_endpoints", "queue_gate_open_time_seconds"),
@@ -38,8 +38,6 @@ LEAST: Final = frozenset(
     )
 )
 """Gauges of which the worst, or the oldest, is the least."""
-LINES: Final = 250
-"""So many are read or written at once: about half a millisecond, where all may take 0.2 s."""
 _JOINS: Final[Mapping[str, Callable[[Iterable[float]], float]]] = {
     **dict.fromkeys(LARGEST, max),
     **dict.fromkeys(LEAST, min),

@@ -72,7 +72,9 @@ class Standing:
 
     def total(self, name: str, labels: dict[str, str]) -> float:
         """Return what a family has counted under some labels."""
-        found = samples(expose(self.running.sidecar.runtime.metrics.families())).get(name, {})
+        found = samples(b"".join(expose(self.running.sidecar.runtime.metrics.families()))).get(
+            name, {}
+        )
         return sum(value for at, value in found.items() if labels.items() <= set(at))
 
 

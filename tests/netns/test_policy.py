@@ -126,7 +126,9 @@ async def _ask_request(
 
 def shown(place: Standing, family: str) -> list[dict[str, str]]:
     """Return a family's label sets, for a failure's message."""
-    found = samples(expose(place.running.sidecar.runtime.metrics.families())).get(family, {})
+    found = samples(b"".join(expose(place.running.sidecar.runtime.metrics.families()))).get(
+        family, {}
+    )
     return [dict(each) for each in found]
 
 
@@ -157,7 +159,7 @@ def test_the_audit_report_reads_what_a_sidecar_counted(scene: Scene, tmp_path: P
         async with standing(scene, mesh) as place:
             for case in cases:
                 await ask(scene, place, case)
-            return expose(place.running.sidecar.runtime.metrics.families())
+            return b"".join(expose(place.running.sidecar.runtime.metrics.families()))
 
     page = tmp_path / "metrics"
     page.write_bytes(scene.island.run(run()))

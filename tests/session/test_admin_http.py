@@ -8,7 +8,6 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Awaitable
 from pathlib import Path
 from typing import final
 
@@ -302,12 +301,13 @@ class Unanswered:
     def __init__(self) -> None:
         self.asked = 0
 
-    def answer(
+    async def answer(
         self, method: str, path: str, query: str, body: bytes, client: Client
-    ) -> Awaitable[Answer]:
+    ) -> Answer:
         """Let them wait."""
         self.asked += 1
-        return asyncio.get_running_loop().create_future()
+        answer: Answer = await asyncio.get_running_loop().create_future()
+        return answer
 
 
 async def test_answers_that_are_waited_for_are_bounded(api: Generation) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from proxy.admin.certificates import describe_certificates
 from proxy.admin.pages import AdminPages
 from proxy.admin.policies import PolicyPages
 from proxy.net.capture import FixedCapture
+from proxy.telemetry.exposition import LINES, expose
+from proxy.telemetry.slot import Table
 from tests.authority import Mesh, mk_mesh
 from tests.session.apps import echo, exchange, serve
 from tests.session.client import run_client
@@ -189,11 +192,44 @@ async def test_only_local_peers_change_anything(web: Generation, ip: str, is_loc
         client.sidecar.runtime.own_ips = frozenset({"192.0.2.7"})
         answer = mk_pages(client).answer
         peer = Client(ip)
-        assert answer("PUT", "/proxy-log-level", "", b"info", peer)[0] == (204 if is_local else 403)
+        assert (await answer("PUT", "/proxy-log-level", "", b"info", peer))[0] == (
+            204 if is_local else 403
+        )
         assert client.sidecar.runtime.log.level == ("info" if is_local else "debug")
-        assert answer("POST", "/shutdown", "", b"", peer)[0] == (200 if is_local else 403)
+        assert (await answer("POST", "/shutdown", "", b"", peer))[0] == (200 if is_local else 403)
         for path in ("/live", "/metrics", "/config", "/connections", "/proxy-log-level"):
-            assert answer("GET", path, "", b"", peer)[0] == 200
+            assert (await answer("GET", path, "", b"", peer))[0] == 200
+
+
+async def test_connections_have_their_turn_while_metrics_are_written(
+    web: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time so many lines are; whoever else asks waits, so that one page at a time is held."""
+    writing = 0
+
+    def watched(families: Iterable[Table[Any]]) -> Iterator[bytes]:
+        nonlocal writing
+        writing += 1
+        assert writing == 1
+        yield from expose(families)
+        writing -= 1
+
+    monkeypatch.setattr(pages, "expose", watched)
+    async with run_client(web) as client:
+        metrics = client.sidecar.runtime.metrics
+        answer = mk_pages(client).answer
+        asked = [
+            asyncio.create_task(answer("GET", "/metrics", "", b"", Client(FAR))) for _ in range(3)
+        ]
+        turns = 0
+        while not asked[-1].done():
+            await asyncio.sleep(0)
+            turns += 1
+            # What comes in between is written the next time.
+            metrics.tcp_open.child((("authority", str(turns)),)).value += 1
+        sizes = [(await each)[2].count(b"\n") for each in asked]
+        assert turns >= sum(sizes) // LINES
+        assert sizes == sorted(sizes)
 
 
 async def test_nothing_changes_by_looking(web: Generation) -> None:
@@ -208,10 +244,10 @@ async def test_nothing_changes_by_looking(web: Generation) -> None:
             ("DELETE", "/connections"),
             ("OPTIONS", "/metrics"),
         ):
-            status, _, said = answer(method, path, "", b"off", Client("127.0.0.1"))
+            status, _, said = await answer(method, path, "", b"off", Client("127.0.0.1"))
             assert status == 405
             assert said.startswith(f"{path} takes ".encode())
-        status, _, said = answer("GET", "/nonsense", "", b"", Client(FAR))
+        status, _, said = await answer("GET", "/nonsense", "", b"", Client(FAR))
         assert status == 404
         assert b"/connections" in said
 

@@ -25,7 +25,7 @@ def metric(running: Running, name: str, **labels: str) -> float:
     families = running.sidecar.runtime.metrics.families()
     return sum(
         sample.value
-        for family in text_string_to_metric_families(expose(families).decode())
+        for family in text_string_to_metric_families(b"".join(expose(families)).decode())
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )

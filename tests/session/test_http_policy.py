@@ -114,7 +114,7 @@ def publish(running: Running, policy: ServerPolicy) -> None:
 
 def counted(running: Running, name: str, **labels: str) -> float:
     """Return the sum of what a family has counted under some labels."""
-    found = samples(expose(running.sidecar.runtime.metrics.families())).get(name, {})
+    found = samples(b"".join(expose(running.sidecar.runtime.metrics.families()))).get(name, {})
     return sum(value for at, value in found.items() if labels.items() <= set(at))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -71,8 +71,7 @@ def _crew(directory: Path, table: int) -> Crew:
 
 async def ask(pages: JoinedPages, path: str) -> Answer:
     """Return the answer to a GET."""
-    answer = pages.answer("GET", path, "", b"", CLIENT)
-    return await answer if isinstance(answer, Awaitable) else answer
+    return await pages.answer("GET", path, "", b"", CLIENT)
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/connections", "/policy"])

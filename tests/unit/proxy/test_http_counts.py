@@ -66,7 +66,7 @@ def samples(metrics: Metrics, name: str) -> Samples:
     """Return labels → value of one exposed series."""
     return {
         frozenset(sample.labels.items()): sample.value
-        for family in text_string_to_metric_families(expose(metrics.families()).decode())
+        for family in text_string_to_metric_families(b"".join(expose(metrics.families())).decode())
         for sample in family.samples
         if sample.name == name
     }

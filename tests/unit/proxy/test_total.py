@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from proxy.telemetry.exposition import PROCESS, expose
+from proxy.telemetry.exposition import LINES, PROCESS, expose
 from proxy.telemetry.metric import Metrics
-from proxy.telemetry.total import LARGEST, LEAST, LINES, join_pages
+from proxy.telemetry.total import LARGEST, LEAST, join_pages
 from tests.session.admin import samples
 
 ADDED = {
@@ -27,7 +27,7 @@ def page(bytes_read: int, seconds: float, ttl: float, kind: str) -> bytes:
     metrics.cert_ttl.child().value = ttl
     metrics.connections_max.child().value = 100
     metrics.build_info.child((("version", "1"),)).value = 1
-    return expose(metrics.families())
+    return b"".join(expose(metrics.families()))
 
 
 def test_every_gauge_has_a_rule() -> None:
@@ -76,7 +76,7 @@ async def test_starts_are_not_added_to_those_before_them() -> None:
     for number, starts in (("1", 1), ("2", 3), ("2", 2)):
         metrics = Metrics()
         metrics.worker_starts.child((("worker", number),)).value = starts
-        pages.append(expose(metrics.families()))
+        pages.append(b"".join(expose(metrics.families())))
     found = samples(await join_pages(pages[:2], pages[2:]))["pillion_worker_starts_total"]
     assert found == {frozenset({("worker", "1")}): 1, frozenset({("worker", "2")}): 3}
 
