@@ -27,6 +27,8 @@ from proxy.telemetry.total import join_pages
 
 ANSWER_S: Final = 0.8
 """How long a worker may take: the kubelet waits a second for a probe."""
+LARGE_ANSWER_S: Final = 4.0
+"""The same for a large page: others have their turn while it is made; a scraper waits 10 s."""
 MAX_LARGE: Final = 4
 """Answers put together at once from pages that may have several MiB."""
 DIFFER: Final = "the workers differ, as they do for a moment while something changes"
@@ -176,7 +178,10 @@ class JoinedPages:
     async def _answers(self, question: Question, own: Answer) -> Answers:
         others = self._crew.others()
         async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(self._told(number, question)) for number in others]
+            timeout_s = LARGE_ANSWER_S if question.path in _LARGE else ANSWER_S
+            asked = [
+                tasks.create_task(self._told(number, question, timeout_s)) for number in others
+            ]
         told: dict[int, Answer] = {self._crew.number: own}
         gone: dict[int, str] = {}
         silent: dict[int, str] = {}
@@ -192,9 +197,11 @@ class JoinedPages:
         pages = [page for number in kept for page in read_kept(self._crew.directory, number)]
         return Answers(dict(sorted(told.items())), gone, silent, pages)
 
-    async def _told(self, number: int, question: Question) -> Answer | UnreachableError:
+    async def _told(
+        self, number: int, question: Question, timeout_s: float
+    ) -> Answer | UnreachableError:
         try:
-            found = await ask_sibling(self._crew.socket(number), question, ANSWER_S)
+            found = await ask_sibling(self._crew.socket(number), question, timeout_s)
         except UnreachableError as error:
             return error
         return found.status, found.content_type, found.body

@@ -315,10 +315,10 @@ def test_a_worker_that_hangs_keeps_nobody_from_the_others(sidecar: Sidecar) -> N
         os.kill(sidecar.worker(1), signal.SIGSTOP)
         try:
             with dialled(sidecar, MANY):
-                for page in ("/ready", "/live", "/metrics", "/connections"):
+                for page, limit in (("/ready", 0.8), ("/live", 0.8), ("/metrics", 4)):
                     status, text = sidecar.ask(page)
                     assert status == 503
-                    assert "worker 1: it has not answered within 0.8 s" in text
+                    assert f"worker 1: it has not answered within {limit} s" in text
         finally:
             os.kill(sidecar.worker(1), signal.SIGCONT)
         wait_until(sidecar.is_ready, seconds=SECONDS, what="ready again")

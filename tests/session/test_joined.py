@@ -80,6 +80,7 @@ async def test_few_large_pages_are_put_together_at_once(
 ) -> None:
     """At the bound each asks the others, one past it waits; small pages wait for none of them."""
     monkeypatch.setattr(joined, "ANSWER_S", 30)
+    monkeypatch.setattr(joined, "LARGE_ANSWER_S", 30)
     asked: list[str] = []
     heard, go_on = asyncio.Condition(), asyncio.Event()
 
