@@ -154,9 +154,11 @@ class OutboundCase(Case):
         self._hint_s = 0.0
         deadlines = self._deadlines
         if deadlines is not None:
-            deadlines.attempt(now, is_last=self._retries().is_last)
+            # What else was ready may have taken long before it; its own time begins here.
+            sent_at = self._now()
+            deadlines.attempt(sent_at, is_last=self._retries().is_last)
             if self._exchange.request_ended:
-                deadlines.sent(now)
+                deadlines.sent(sent_at)
             self._rearm()
         if destination is None:
             self._carry(None)
@@ -218,7 +220,7 @@ class OutboundCase(Case):
         deadlines = self._deadlines
         now = exchange.now
         if deadlines is not None:
-            deadlines.answered(now)
+            deadlines.answered(self._now())
             self._rearm()
         if head.status < 400 and not exchange.is_grpc:
             self._ended = Outcome.SUCCESS

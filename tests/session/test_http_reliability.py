@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
@@ -26,8 +28,10 @@ from policy.model import (
     Timeouts,
 )
 from proxy.net.capture import FixedCapture
+from proxy.net.poller import READ
 from tests.session.apps import exchange, serve
 from tests.sidecars import Control, Running, free_address, run_sidecar
+from tests.support.streams import connected
 
 CLUSTER_IP = Address("10.96.0.1", 80)
 TARGET = Target("api.shop.svc.cluster.local", 80)
@@ -62,6 +66,19 @@ class App:
                     writer.close()
                     return
         writer.transport.abort()
+
+
+class Slow:
+    """Takes longer than an attempt may, once, and holds up what was ready with it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def on_ready(self, events: int) -> None:
+        """Read what came, and do something for long."""
+        del events
+        self._sock.recv(1)
+        time.sleep(1.1)
 
 
 SAYS_503 = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
@@ -151,6 +168,29 @@ async def test_a_request_that_takes_too_long_is_answered(web: Generation) -> Non
         rule = OutboundRule(retry=Retry(timeout_s=0.1))
         async with client_of(web, one, other, rule=rule) as client, asyncio.timeout(4):
             assert [await status_of(client, GET) for _ in range(4)] == [200] * 4
+
+
+async def test_an_attempt_has_its_time_from_when_it_is_made(web: Generation) -> None:
+    """However long what else was ready took before it: it has had no part in that."""
+    app = App()
+    rule = OutboundRule(retry=Retry(timeout_s=1.0))
+    request = GET.replace(b"connection: close\r\n", b"")
+    async with serve(app) as one, client_of(web, one, rule=rule) as client:
+        entry = client.config.outbound_listen
+        poller = client.sidecar.runtime.poller
+        reader, writer = await asyncio.open_connection(entry.ip, entry.port)
+        with connected() as (near, peer):
+            poller.watch(near.fileno(), Slow(near), READ)
+            for is_slow in (False, True):
+                if is_slow:
+                    peer.sendall(b"x")
+                writer.write(request)
+                async with asyncio.timeout(10):
+                    assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+                    await reader.readuntil(b"ok")
+            poller.forget(near.fileno())
+        writer.close()
+    assert len(app.requests) == 2
 
 
 async def test_a_client_may_take_its_time(web: Generation) -> None:
