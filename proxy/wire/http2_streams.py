@@ -179,11 +179,13 @@ class Http2Streams:
         """Read and tell no more, but to who listens to a stream: the connection is over."""
         self._is_ended = True
         self._listener = None
-        streams = list(self._streams.values())
-        self._streams.clear()
-        for stream in streams:
-            listener = stream.listener
+        listeners = [stream.listener for stream in self._streams.values()]
+        self._outbox.rest()
+        for stream in self._streams.values():
             self._forget(stream)
+        self._streams.clear()
+        # Whoever is told may act on the other streams, too: they are over by then.
+        for listener in listeners:
             if listener is not None:
                 listener.on_lost(error)
 
@@ -301,6 +303,7 @@ class Http2Streams:
         """End the connection for a fault of the peer's."""
         error = REASONS[reason].error
         self._is_ended = True
+        self._outbox.rest()
         for stream in self._streams.values():
             self._outbox.drop(stream)
             stream.is_gone = True

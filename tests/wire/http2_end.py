@@ -59,7 +59,6 @@ class Heard:
         self.events.append(ConnectionEnded(error, reason))
 
 
-@final
 class HeardOfStream:
     """Listens to a stream."""
 

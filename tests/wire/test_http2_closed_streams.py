@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final, final
+
+from proxy.wire.http2_client import Http2Client
 from proxy.wire.http2_stream import (
     ENDED,
     REMEMBERED,
     RESET_BY_PEER,
     RESET_BY_US,
     ClosedStreams,
+    Stream,
 )
-from tests.wire.http2_talk import POST, data, headers, raw, reset, serve
+from tests.wire.http2_end import Heard, HeardOfStream
+from tests.wire.http2_talk import POST, data, headers, raw, reset, serve, settings
 
 
 def test_as_many_resets_are_remembered_as_the_bound_and_one_more_forgets_the_oldest() -> None:
@@ -57,3 +62,42 @@ def test_content_behind_a_reset_is_dropped_however_many_streams_ended_since() ->
     assert talk.pongs == [b"12345678"]
     talk.say(reset(1))
     assert not talk.codec.is_ended
+
+
+@final
+class Breaker(HeardOfStream):
+    """Acts on every stream of the connection when its own is lost."""
+
+    def __init__(self, client: Http2Client, streams: list[Stream]) -> None:
+        super().__init__(0, [])
+        self._client: Final = client
+        self._streams: Final = streams
+        self.lost = 0
+
+    def on_lost(self, error: Exception | None) -> None:
+        self.lost += 1
+        for stream in self._streams:
+            self._client.send_data(stream, b"x", ends=True)
+            self._client.reset_behind(stream, 8)
+            self._client.reset(stream, 8)
+
+
+def test_who_is_told_of_a_lost_connection_may_act_on_its_other_streams() -> None:
+    """As a request does that takes its copies along; each is told all the same, and once."""
+    heard = Heard()
+    client = Http2Client(heard)
+    client.feed(settings() + settings(flags=0x1), 0.0)
+    streams: list[Stream] = []
+    breakers: list[Breaker] = []
+    for _ in range(3):
+        stream = client.send_request((*POST,), (), ends=False)
+        client.send_data(stream, bytes(70_000), ends=False)
+        stream.listener = breaker = Breaker(client, streams)
+        streams.append(stream)
+        breakers.append(breaker)
+    while client.take():
+        pass
+    client.let_go(None)
+    assert [breaker.lost for breaker in breakers] == [1, 1, 1]
+    assert [stream.is_gone for stream in streams] == [True, True, True]
+    assert client.take() == b""
