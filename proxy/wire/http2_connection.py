@@ -54,7 +54,7 @@ from proxy.wire.http2_limit import Http2Limits
 from proxy.wire.http2_listener import Http2Listener
 from proxy.wire.http2_stream import ENDED, RESET_BY_PEER, RESET_BY_US, Stream
 from proxy.wire.http2_streams import Http2Streams
-from proxy.wire.native import Decoder, new_decoder, split_frames
+from proxy.wire.native import Decoder, new_decoder
 
 _FREE_UPDATES: Final = 4
 """Window updates that a frame of content entitles the peer to, beyond what noise allows."""
@@ -102,16 +102,26 @@ class Http2Connection(Http2Streams):
                 if not self._is_ended:
                     self._rest = data
                 return
-        frames, at = split_frames(data, at)
-        for kind, flags, stream_id, payload in frames:
-            why = self._take_frame(kind, flags, stream_id, payload)
+        end = len(data)
+        while end - at >= 9:
+            # Compiled, an octet is a load; a struct is a call and an object for each number.
+            size = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+            if size > FRAME_SIZE:
+                self._end("http2-frame-size")
+                return
+            behind = at + 9 + size
+            if behind > end:
+                break
+            high = (data[at + 5] & 0x7F) << 24 | data[at + 6] << 16
+            stream_id = high | data[at + 7] << 8 | data[at + 8]
+            payload = data[at + 9 : behind]
+            why = self._take_frame(data[at + 3], data[at + 4], stream_id, payload)
             if why:
                 self._end(why)
             if self.is_ended:
                 return
-        if at < 0:
-            self._end("http2-frame-size")
-        elif at < len(data):
+            at = behind
+        if at < end:
             self._rest = data[at:] if at else data
 
     def _read_preface(self, data: bytes) -> int:

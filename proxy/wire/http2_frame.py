@@ -68,27 +68,6 @@ def frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
     return HEAD.pack(size >> 8, size & 0xFF, kind, flags, stream_id) + payload
 
 
-Frame = tuple[int, int, int, bytes]
-"""A frame's type, flags, stream and payload."""
-
-
-def split_frames(data: bytes, at: int) -> tuple[list[Frame], int]:
-    """Return the whole frames from ``at`` on, and where the rest begins; -1: one is too long."""
-    frames: list[Frame] = []
-    end = len(data)
-    while end - at >= 9:
-        high, low, kind, flags, stream_id = HEAD.unpack_from(data, at)
-        size = (high << 8) | low
-        if size > FRAME_SIZE:
-            return frames, -1
-        behind = at + 9 + size
-        if behind > end:
-            break
-        frames.append((kind, flags, stream_id & MAX_STREAM_ID, data[at + 9 : behind]))
-        at = behind
-    return frames, at
-
-
 def data_frame(
     stream_id: int,
     data: bytes,

@@ -13,7 +13,6 @@ from typing import Any, Final, Protocol
 
 from proxy.wire import http1_writer, http2_frame, http_field, orig_proto_field
 from proxy.wire.http1_limit import Http1Limits
-from proxy.wire.http2_frame import Frame
 from proxy.wire.http2_header import Section
 from proxy.wire.http2_hpack_decoder import HpackDecoder
 from proxy.wire.http2_hpack_encoder import HpackEncoder
@@ -83,9 +82,6 @@ new_encoder: Final[Callable[[], Encoder]] = (
     HpackEncoder if _ENCODER is None else _ENCODER.HpackEncoder
 )
 """Make an encoder."""
-split_frames: Final[Callable[[bytes, int], tuple[list[Frame], int]]] = (
-    http2_frame.split_frames if _FRAME is None else _FRAME.split_frames
-)
 data_frame: Final[Callable[[int, bytes, bool], bytes]] = (
     http2_frame.data_frame if _FRAME is None else _FRAME.data_frame
 )

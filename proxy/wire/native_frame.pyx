@@ -1,9 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: initializedcheck=False, auto_pickle=False
-"""HTTP/2 frames, cut apart and put together as in ``http2_frame``, which is the oracle.
-
-No pointer outlives the call, and whatever is read through one is first compared with the end.
-"""
+"""HTTP/2 frames of content, put together as in ``http2_frame``, which is the oracle."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t
@@ -17,29 +14,6 @@ cdef enum:
 
 if http2_frame.FRAME_SIZE != FRAME_SIZE:
     raise AssertionError("the reference has another bound")
-
-
-def split_frames(bytes data not None, Py_ssize_t at):
-    """Return the whole frames from ``at`` on, and where the rest begins; -1: one is too long."""
-    cdef const uint8_t* head
-    cdef Py_ssize_t end = PyBytes_GET_SIZE(data)
-    cdef Py_ssize_t size
-    cdef uint32_t stream_id
-    cdef list frames = []
-    if at < 0:
-        raise ValueError("there is nothing before the beginning")
-    while end - at >= HEAD:
-        head = <const uint8_t*>PyBytes_AS_STRING(data) + at
-        size = head[0] << 16 | head[1] << 8 | head[2]
-        if size > FRAME_SIZE:
-            return frames, -1
-        if end - at - HEAD < size:
-            break
-        stream_id = <uint32_t>(head[5] & 0x7F) << 24 | head[6] << 16 | head[7] << 8 | head[8]
-        payload = PyBytes_FromStringAndSize(<const char*>head + HEAD, size)
-        frames.append((head[3], head[4], stream_id, payload))
-        at += HEAD + size
-    return frames, at
 
 
 def data_frame(uint32_t stream_id, bytes data not None, bint ends):
