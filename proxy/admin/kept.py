@@ -17,7 +17,8 @@ from proxy.telemetry.total import join_pages
 
 METRICS: Final = "/metrics"
 MAX_KEPT_BYTES: Final = 16 * 1024 * 1024
-"""The largest page that is gone on from: labels of long ago add up, where workers end often."""
+"""The largest page that is kept: labels of long ago add up, where workers end often, and all that
+is kept takes room from who else has files there."""
 _SUFFIX: Final = ".metrics"
 _DRAFT: Final = ".draft"
 
@@ -37,12 +38,20 @@ class KeptMetrics:
         if path != METRICS or status != 200:
             return own
         page = await join_pages([page], self._before)
-        # Where there is no room for it the sums fall, as they would without it.
-        with contextlib.suppress(OSError):
-            draft = self._path.with_suffix(_DRAFT)
+        if len(page) <= MAX_KEPT_BYTES:
+            self._keep(page)
+        return status, content_type, page
+
+    def _keep(self, page: bytes) -> None:
+        """Write a page, whole or not at all: where there is no room for it the sums fall."""
+        draft = self._path.with_suffix(_DRAFT)
+        try:
             draft.write_bytes(page)
             draft.rename(self._path)
-        return status, content_type, page
+        except OSError:
+            # It would hold the last of the room.
+            with contextlib.suppress(OSError):
+                draft.unlink()
 
 
 def read_kept(directory: Path, number: int) -> list[bytes]:

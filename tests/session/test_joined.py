@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -143,16 +144,43 @@ async def test_what_a_worker_had_told_is_gone_on_from(api: Generation, tmp_path:
     assert not list(tmp_path.iterdir())
 
 
+PAGE = b"# HELP tcp_open_total x\n# TYPE tcp_open_total counter\ntcp_open_total 5\n"
+
+
 @pytest.mark.parametrize("over", [0, 1])
 async def test_a_page_is_gone_on_from_to_its_bound(
     api: Generation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over: int
 ) -> None:
-    """One octet past it the sum falls. Where there is no room for a new one nothing fails."""
-    page = b"# HELP tcp_open_total x\n# TYPE tcp_open_total counter\ntcp_open_total 5\n"
-    monkeypatch.setattr(kept, "MAX_KEPT_BYTES", len(page) - over)
+    """One octet past it the sum falls."""
+    monkeypatch.setattr(kept, "MAX_KEPT_BYTES", len(PAGE) - over)
     for number in (1, 2):
-        (tmp_path / f"{number}.metrics").write_bytes(page)
+        (tmp_path / f"{number}.metrics").write_bytes(PAGE)
     async with worker(api, tmp_path) as (pages, _):
-        (tmp_path / "1.draft").mkdir()
         assert _taken(await ask(pages, "/metrics")) == (0 if over else 10)
-        assert (tmp_path / "1.metrics").read_bytes() == page
+
+
+@pytest.mark.parametrize("over", [0, 1])
+async def test_a_page_is_kept_to_its_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over: int
+) -> None:
+    """One octet past it is told, and takes no room; what was kept before it stays."""
+    (tmp_path / "1.metrics").write_bytes(PAGE)
+    metrics = KeptMetrics(tmp_path, 1)
+    told = PAGE.replace(b" 5\n", b" 10\n")
+    monkeypatch.setattr(kept, "MAX_KEPT_BYTES", len(told) - over)
+    assert await metrics.told("/metrics", (200, "", PAGE)) == (200, "", told)
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [PAGE if over else told]
+
+
+async def test_where_there_is_no_room_for_a_page_nothing_fails(tmp_path: Path) -> None:
+    """What was kept before stays, and nothing of the page that was begun."""
+    (tmp_path / "1.metrics").write_bytes(PAGE)
+    metrics = KeptMetrics(tmp_path, 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        told = await metrics.told("/metrics", (200, "", PAGE))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert told == (200, "", PAGE.replace(b" 5\n", b" 10\n"))
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [PAGE]
