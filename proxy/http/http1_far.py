@@ -96,7 +96,7 @@ class Http1Far(Far, Sink, Corked):
         self._exchange = exchange
         self._is_chunked = request.is_chunked
         self._is_done = False
-        self._may_live = may_live and not head.upgrade
+        self._may_live = may_live and not request.is_last and not head.upgrade
         self._request_ended = exchange.is_whole
         self._has_heard = False
         self.carried += 1

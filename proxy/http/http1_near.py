@@ -29,6 +29,7 @@ from proxy.wire.native import (
     write_last_chunk,
     write_response_head,
 )
+from proxy.wire.orig_proto_field import FROM_SIDECARS
 
 HEAD_S: Final = 10.0
 """How long a head may take from its first octet; Linkerd sets no bound, haproxy advises this."""
@@ -275,7 +276,10 @@ class Http1Near(Near, Sink, Corked):
 
     def _framed(self, head: ResponseHead, exchange: Exchange | None, *, ended: bool) -> Fields:
         """Return the fields with this connection's own framing (RFC 9112 §6)."""
-        fields = head.fields if head.version == HTTP_2 else without_hop_by_hop(head.fields)
+        if head.version == HTTP_2:
+            fields = without_fields(head.fields, FROM_SIDECARS)
+        else:
+            fields = without_hop_by_hop(head.fields)
         if exchange is not None:
             if exchange.head.method == b"HEAD":
                 return without_fields(fields, _CODING)
@@ -286,7 +290,8 @@ class Http1Near(Near, Sink, Corked):
         if head.status == 204:
             return without_fields(fields, _FRAMING)
         if head.length > 0:
-            return without_fields(fields, _CODING)
+            # By HTTP/2 no coding comes (RFC 9113 §8.2.2), and no filter sets one.
+            return fields if head.version == HTTP_2 else without_fields(fields, _CODING)
         fields = without_fields(fields, _FRAMING)
         if ended or head.length == 0:
             return (*fields, _EMPTY)

@@ -19,7 +19,7 @@ from proxy.http.http2_far import Http2Far, Http2FarOwner
 from proxy.net.poller import Poller
 from proxy.net.stream import Stream
 from proxy.wire.http_message import HTTP_2
-from proxy.wire.onward import is_one_shot, onward_http1, onward_http2
+from proxy.wire.onward import onward_http1, onward_http2
 from proxy.wire.orig_proto import Http1Request, alight, ride
 
 IDLE_S: Final = 3.0
@@ -129,8 +129,7 @@ class Http1Pool(Pool, Http1FarOwner):
     def _open(self, far: Http1Far, exchange: Exchange) -> None:
         far.is_busy = True
         self._busy += 1
-        request = request_for(exchange)
-        far.open(exchange, request, may_live=not self._is_retired and not is_one_shot(request))
+        far.open(exchange, request_for(exchange), may_live=not self._is_retired)
 
     def dialled(self, stream: Stream) -> None:
         """Use a connection for the request that has waited longest, or keep it."""

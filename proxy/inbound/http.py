@@ -13,7 +13,6 @@ from policy.decide import decide_any, decide_connection, decide_request, reads_h
 from policy.limit import RateState, decide_rate
 from policy.match import Request
 from policy.model import Client, Permit, Protocol, RateLimit, Refusal, ServerPolicy, Verdict
-from proxy.http.answer import PROXY_CONNECTION, PROXY_ERROR
 from proxy.http.exchange import Case, Exchange, Service
 from proxy.http.filter import filter_request
 from proxy.http.pool import Http1Pool, Http2Pool, Pool
@@ -28,10 +27,8 @@ from proxy.telemetry.transport import Cache, SideSlots
 from proxy.wire.http_field import Field, Fields
 from proxy.wire.http_message import HTTP_2, Form, RequestHead, ResponseHead
 from proxy.wire.native import without_fields
-from proxy.wire.orig_proto_field import CLIENT_ID, MARK
+from proxy.wire.orig_proto_field import CLIENT_ID, FROM_SIDECARS
 
-_FROM_SIDECARS: Final = frozenset((MARK, PROXY_ERROR, PROXY_CONNECTION))
-"""What one sidecar tells another; from an application it means nothing."""
 _CLIENT_ID_ONLY: Final = frozenset((CLIENT_ID,))
 _AUTHORITY_FORM: Final = Form.AUTHORITY
 REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
@@ -129,7 +126,10 @@ class InboundCase(Case):
         """Pass the application's head on as it is, but for what only sidecars say."""
         if self.record is not None:
             self.record.answered()
-        fields = without_fields(head.fields, _FROM_SIDECARS)
+        if exchange.is_riding:
+            # It is taken off as the answer rides back.
+            return head
+        fields = without_fields(head.fields, FROM_SIDECARS)
         return head if fields is head.fields else head.with_fields(fields)
 
     def on_failure(self, exchange: Exchange, error: MeshError, *, reused: bool) -> bool:

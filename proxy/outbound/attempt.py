@@ -26,9 +26,9 @@ from proxy.outbound.timeout import NEVER, Deadlines, Expired, expired_error
 from proxy.outbound.way import Way
 from proxy.runtime import Runtime
 from proxy.telemetry.classification import grpc_status_of, is_failure
-from proxy.wire.http_message import ResponseHead
+from proxy.wire.http_message import HTTP_2, ResponseHead
 from proxy.wire.native import value_of, without_fields
-from proxy.wire.orig_proto_field import MARK
+from proxy.wire.orig_proto_field import FROM_SIDECARS
 
 PROXY_ERROR: Final = b"l5d-proxy-error"
 PROVED_S: Final = 1.0
@@ -36,8 +36,6 @@ PROVED_S: Final = 1.0
 _UNAVAILABLE: Final = 14
 _clock: Final[Callable[[], float]] = monotonic
 _BAD_GATEWAY: Final = 502
-_FROM_SIDECARS: Final = frozenset((MARK, PROXY_ERROR, b"l5d-proxy-connection"))
-"""What one sidecar tells another; from an application it means nothing."""
 MAX_NAME: Final = 300
 """Characters of a required identity that a message repeats."""
 
@@ -235,9 +233,11 @@ class OutboundCase(Case):
             if self._ended is None and self._pick is not None and self._pick.is_probe:
                 self._proves_at = now + PROVED_S
                 self._rearm()
-        fields = without_fields(head.fields, _FROM_SIDECARS)
-        if fields is not head.fields:
-            head = head.with_fields(fields)
+        if head.version != HTTP_2 or exchange.head.version == HTTP_2:
+            fields = without_fields(head.fields, FROM_SIDECARS)
+            if fields is not head.fields:
+                head = head.with_fields(fields)
+        # Else they are taken off where HTTP/1 is made of it.
         edits = self._leg.edits
         return head if edits is None else edits.edit(exchange.head, head)
 

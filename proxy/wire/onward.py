@@ -32,7 +32,8 @@ def onward_http1(head: RequestHead, *, ended: bool) -> Http1Request:
         target = head.scheme + b"://" + head.authority + (b"" if head.path == b"*" else head.path)
     else:
         target = head.path
-    return Http1Request(head.method, target, fields, head.version, is_chunked)
+    is_last = head.version == HTTP_10 or value_of(fields, b"host") is None
+    return Http1Request(head.method, target, fields, head.version, is_chunked, is_last)
 
 
 def onward_http2(head: RequestHead) -> Http2Head:
@@ -46,13 +47,3 @@ def onward_http2(head: RequestHead) -> Http2Head:
         (b":path", head.path),
     )
     return pseudo, head.fields
-
-
-def is_one_shot(request: Http1Request) -> bool:
-    """Tell whether a request's connection carries no other one, as in Linkerd.
-
-    A server may close behind HTTP/1.0, and takes a request without Host for anybody's.
-    """
-    if request.version == HTTP_10:
-        return True
-    return value_of(request.fields, b"host") is None

@@ -52,15 +52,25 @@ class Http1Request:
     fields: Fields
     version: int
     is_chunked: bool
+    is_last: bool
+    """Its connection carries no other one, as in Linkerd: a server may close behind HTTP/1.0, and
+    takes a request without Host for anybody's."""
 
     def __init__(
-        self, method: bytes, target: bytes, fields: Fields, version: int, is_chunked: bool
+        self,
+        method: bytes,
+        target: bytes,
+        fields: Fields,
+        version: int,
+        is_chunked: bool,
+        is_last: bool,
     ) -> None:
         self.method = method
         self.target = target
         self.fields = fields
         self.version = version
         self.is_chunked = is_chunked
+        self.is_last = is_last
 
 
 def can_ride(head: RequestHead) -> bool:
@@ -132,7 +142,8 @@ def alight(head: RequestHead, client_id: Fields = (), *, ended: bool) -> Http1Re
         fields = (*fields, _CHUNKED)
     if version == HTTP_11 and not has_host:
         fields = ((b"host", head.authority), *fields)
-    return Http1Request(head.method, target, fields, version, chunked)
+    is_last = version == HTTP_10
+    return Http1Request(head.method, target, fields, version, chunked, is_last)
 
 
 def ride_back(head: ResponseHead) -> Fields:

@@ -21,8 +21,10 @@ MARK: Final = b"l5d-orig-proto"
 CLIENT_ID: Final = b"l5d-client-id"
 """Tells an application who asks; nobody but its own sidecar is believed."""
 TAKEN_OFF: Final = frozenset((MARK, b"transfer-encoding", b"te", b"http2-settings"))
-RESPONSE_TAKEN_OFF: Final = frozenset((MARK, b"transfer-encoding"))
-NOT_RIDING: Final = TAKEN_OFF | PER_CONNECTION
+FROM_SIDECARS: Final = frozenset((MARK, b"l5d-proxy-error", b"l5d-proxy-connection"))
+"""What one sidecar tells another with an answer; from an application it means nothing."""
+RESPONSE_TAKEN_OFF: Final = FROM_SIDECARS | {b"transfer-encoding"}
+NOT_RIDING: Final = TAKEN_OFF | RESPONSE_TAKEN_OFF | PER_CONNECTION
 """What stays behind, or goes on as another field than it was."""
 
 

@@ -20,7 +20,7 @@ from typing import final
 import pytest
 
 from core.watch import Watch
-from discovery.model import Address, Endpoint, default_metadata
+from discovery.model import Address, Endpoint, Hint, default_metadata
 from identity.generation import Generation
 from policy.model import InboundRoute, InboundRule, Protocol, RateLimit, ServerPolicy
 from policy.route import HttpMatch, InvalidFilter, PathMatch, PathMatchKind
@@ -270,7 +270,7 @@ async def test_who_calls_is_not_the_client_s_to_say(web: Generation, api: Genera
         assert b"l5d-client-id" not in got
 
 
-@pytest.mark.parametrize("hops", ["inbound", "outbound", "both"])
+@pytest.mark.parametrize("hops", ["inbound", "outbound", "both", "riding"])
 async def test_what_sidecars_say_is_not_an_application_s_to_say(
     web: Generation, api: Generation, hops: str
 ) -> None:
@@ -280,8 +280,9 @@ async def test_what_sidecars_say_is_not_an_application_s_to_say(
         b"l5d-orig-proto: HTTP/1.0\r\nContent-Length: 2\r\n\r\nok"
     )
     async with serve(lies) as app:
-        if hops == "both":
-            async with run_pair(web, api, app) as pair:
+        if hops in {"both", "riding"}:
+            hint = Hint.H2 if hops == "riding" else Hint.UNKNOWN
+            async with run_pair(web, api, app, hint=hint) as pair:
                 got = await talk(pair.entry, LAST)
         else:
             ip = "127.0.0.2" if hops == "inbound" else "127.0.0.1"
@@ -292,6 +293,16 @@ async def test_what_sidecars_say_is_not_an_application_s_to_say(
     assert statuses_of(got) == [200]
     assert b"l5d-" not in got.lower()
     assert got.endswith(b"\r\n\r\nok")
+
+
+async def test_what_sidecars_say_stays_between_them(web: Generation, api: Generation) -> None:
+    """Why one refuses is told to the other, and the status alone to the application."""
+    control = Control(Watch(api), policy=replace(OPEN, authorizations=()))
+    with nobody() as app:
+        async with run_pair(web, api, app, hint=Hint.H2, server_control=control) as pair:
+            got = await talk(pair.entry, LAST)
+    assert statuses_of(got) == [403]
+    assert b"l5d-" not in got.lower()
 
 
 @pytest.mark.parametrize("error", [2, 7, 8, 11])

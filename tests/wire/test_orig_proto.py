@@ -140,7 +140,9 @@ def test_content_of_unknown_length_needs_1_1() -> None:
     request = alight(head, ended=False)
     assert request.version == HTTP_11
     assert request.fields == ((b"host", b"a"), (b"transfer-encoding", b"chunked"))
-    assert alight(head, ended=True) == Http1Request(b"POST", b"/", (), HTTP_10, False)
+    assert alight(head, ended=True) == Http1Request(
+        b"POST", b"/", (), HTTP_10, is_chunked=False, is_last=True
+    )
 
 
 def test_who_asks_is_not_the_request_s_to_say() -> None:
