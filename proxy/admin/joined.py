@@ -160,18 +160,16 @@ class JoinedPages:
         self, method: str, path: str, query: str, body: bytes, client: Client
     ) -> Answer:
         """Return status, content type and body."""
-        own = await self._pages.answer(method, path, query, body, client)
-        shown = "GET" if method == "HEAD" else method
-        join = _JOINS.get((shown, path))
-        # What one refuses to answer no other is asked.
-        if join is None or own[0] in {400, 403, 404, 405}:
-            return own
-        question = Question(shown, path, query, body, client.ip)
-        return await self._ask(question, join, own, is_large=path in _LARGE)
-
-    async def _ask(self, question: Question, join: Join, own: Answer, *, is_large: bool) -> Answer:
-        async with self._large if is_large else contextlib.nullcontext():
-            told = await self._metrics.told(question.path, own)
+        # One that waits for its turn is not made before that: it would be memory, and out of date.
+        async with self._large if path in _LARGE else contextlib.nullcontext():
+            own = await self._pages.answer(method, path, query, body, client)
+            shown = "GET" if method == "HEAD" else method
+            join = _JOINS.get((shown, path))
+            # What one refuses to answer no other is asked.
+            if join is None or own[0] in {400, 403, 404, 405}:
+                return own
+            told = await self._metrics.told(path, own)
+            question = Question(shown, path, query, body, client.ip)
             answer = join(await self._answers(question, told))
             return answer if isinstance(answer, tuple) else await answer
 

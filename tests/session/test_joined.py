@@ -79,7 +79,10 @@ async def ask(pages: JoinedPages, path: str) -> Answer:
 async def test_few_large_pages_are_put_together_at_once(
     api: Generation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """At the bound each asks the others, one past it waits; small pages wait for none of them."""
+    """At the bound each asks the others, one past it waits, and is made when its turn has come.
+
+    Small pages wait for none of them.
+    """
     monkeypatch.setattr(joined, "ANSWER_S", 30)
     monkeypatch.setattr(joined, "LARGE_ANSWER_S", 30)
     asked: list[str] = []
@@ -98,7 +101,7 @@ async def test_few_large_pages_are_put_together_at_once(
             await heard.wait_for(lambda: len(asked) >= count)
 
     async with (
-        worker(api, tmp_path) as (pages, _),
+        worker(api, tmp_path) as (pages, running),
         await asyncio.start_unix_server(hang, tmp_path / "2"),
         asyncio.TaskGroup() as tasks,
     ):
@@ -107,8 +110,12 @@ async def test_few_large_pages_are_put_together_at_once(
         small = tasks.create_task(ask(pages, "/proxy-log-level"))
         await until_asked(MAX_LARGE + 1)
         assert asked == [path] * MAX_LARGE + ["/proxy-log-level"]
+        labels = (("direction", "inbound"), ("peer", "src"))
+        running.sidecar.runtime.metrics.tcp_open.child(labels).value = 7
         go_on.set()
         assert [(await each)[0] for each in (*large, small)] == [200] * (MAX_LARGE + 2)
+        if path == "/metrics":
+            assert [_taken(await each) for each in large] == [0] * MAX_LARGE + [7]
     assert asked.count(path) == MAX_LARGE + 1
 
 
