@@ -28,6 +28,9 @@ PER_CONNECTION: Final = frozenset((b"connection", b"keep-alive", b"proxy-connect
 _NEVER_DROPPED: Final = frozenset((b"host", b"content-length", b"transfer-encoding"))
 """What ``connection`` may name in vain: without them a message would mean something else."""
 
+_TOLD_BY_US: Final = frozenset((b"l5d-client-id", b"forwarded"))
+"""The same: a client that is known would call as nobody."""
+
 _NOT_IN_TRAILERS: Final = PER_CONNECTION | _NEVER_DROPPED | {b"te", b"trailer", b"expect"}
 
 _VALUE: Final = re.compile(TEXT + rb"*+")
@@ -71,7 +74,7 @@ def without_hop_by_hop(fields: Fields) -> Fields:
 
     ``connection``, every field that it names, ``keep-alive``, ``proxy-connection`` and
     ``upgrade`` go; ``te`` and ``transfer-encoding`` are for whoever writes the next message. A
-    ``connection`` that names the host or the framing is not followed there.
+    ``connection`` that names the host, the framing or who asks is not followed there.
     """
     named: set[bytes] | None = None
     found = False
@@ -88,7 +91,7 @@ def without_hop_by_hop(fields: Fields) -> Fields:
         return fields
     if named is None:
         return without_fields(fields, PER_CONNECTION)
-    return without_fields(fields, (PER_CONNECTION | named) - _NEVER_DROPPED)
+    return without_fields(fields, (PER_CONNECTION | named) - _NEVER_DROPPED - _TOLD_BY_US)
 
 
 def may_be_trailer(name: bytes) -> bool:

@@ -270,6 +270,25 @@ async def test_who_calls_is_not_the_client_s_to_say(web: Generation, api: Genera
         assert b"l5d-client-id" not in got
 
 
+async def test_who_calls_cannot_be_hidden(mesh: Mesh, api: Generation, tmp_path: Path) -> None:
+    """A peer that is no sidecar names what we add in ``connection``: it stays."""
+    context = mk_context(mesh, mk_files(mesh, "shop/web", tmp_path), "")
+    request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: l5d-client-id, close\r\n\r\n"
+    async with (
+        serve(hello) as app,
+        run_sidecar(api, FixedCapture(app), ip="127.0.0.2") as running,
+    ):
+        address = running.config.inbound_listen
+        reader, writer = await asyncio.open_connection(
+            address.ip, address.port, ssl=context, server_hostname=api.server_name
+        )
+        writer.write(request)
+        async with asyncio.timeout(10):
+            got = await reader.read()
+        writer.transport.abort()
+    assert b"l5d-client-id: " + mesh.identity("shop/web").name.encode() in got
+
+
 @pytest.mark.parametrize("hops", ["inbound", "outbound", "both", "riding"])
 async def test_what_sidecars_say_is_not_an_application_s_to_say(
     web: Generation, api: Generation, hops: str

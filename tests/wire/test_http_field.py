@@ -79,9 +79,12 @@ def test_fields_without_anything_to_drop_are_not_copied() -> None:
     assert without_fields(PLAIN, frozenset((b"y",))) is PLAIN
 
 
-@pytest.mark.parametrize("name", [b"host", b"content-length", b"transfer-encoding"])
+@pytest.mark.parametrize(
+    "name",
+    [b"host", b"content-length", b"transfer-encoding", b"l5d-client-id", b"forwarded"],
+)
 def test_connection_cannot_take_away_what_a_message_means(name: bytes) -> None:
-    """A client would have us forward a body without its length."""
+    """A client would have us forward a body without its length, or not say who it is."""
     fields: Fields = ((name, b"1"), (b"connection", name + b", x"), (b"x", b"1"))
     assert without_hop_by_hop(fields) == ((name, b"1"),)
 
