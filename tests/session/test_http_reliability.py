@@ -78,7 +78,7 @@ class Slow:
         """Read what came, and do something for long."""
         del events
         self._sock.recv(1)
-        time.sleep(1.1)
+        time.sleep(2.1)
 
 
 SAYS_503 = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
@@ -173,8 +173,10 @@ async def test_a_request_that_takes_too_long_is_answered(web: Generation) -> Non
 async def test_an_attempt_has_its_time_from_when_it_is_made(web: Generation) -> None:
     """However long what else was ready took before it: it has had no part in that."""
     app = App()
-    rule = OutboundRule(retry=Retry(timeout_s=1.0))
+    rule = OutboundRule(retry=Retry(timeout_s=2.0))
     request = GET.replace(b"connection: close\r\n", b"")
+    # Telling of a slow callback takes long itself.
+    asyncio.get_running_loop().slow_callback_duration = 60.0
     async with serve(app) as one, client_of(web, one, rule=rule) as client:
         entry = client.config.outbound_listen
         poller = client.sidecar.runtime.poller
