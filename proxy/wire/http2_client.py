@@ -41,7 +41,7 @@ class Http2Client(Http2Connection):
 
     @property
     def can_open(self) -> bool:
-        """Whether another stream may be opened now; ``SettingsChanged`` may change it."""
+        """Whether another stream may be opened now; the peer's settings may change that."""
         if self._is_ended or self._peer_leaves or self._next_id > MAX_STREAM_ID:
             return False
         allowed = self._peer_streams

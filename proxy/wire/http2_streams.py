@@ -156,7 +156,7 @@ class Http2Streams:
             self.reset(stream, error)
 
     def ping(self, payload: bytes) -> None:
-        """Ask the peer for a sign of life, eight octets long; it comes as ``PingAnswered``."""
+        """Ask the peer for a sign of life, eight octets long; the answer is told by ``on_pong``."""
         if len(payload) != 8:
             raise ValueError("a ping holds eight octets")
         self._outbox.add(frame(PING, 0, 0, payload))
