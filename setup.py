@@ -69,15 +69,9 @@ CORE: Final = (
 """The compiled rooms and modules."""
 KERNELS: Final = "proxy/*/*.pyx"
 """What exists in C beside its reference."""
-DIRECT: Final = (
-    "-fvisibility=hidden",
-    "-fno-semantic-interposition",
-    "-fno-plt",
-    "-fno-stack-protector",
-)
+DIRECT: Final = ("-fvisibility=hidden", "-fno-semantic-interposition", "-fno-plt")
 """Functions of the core call each other, and Python's, without a look-up: nobody puts others in
-their place. They write to their stack at fixed places only, so nothing of it is checked; in the
-kernels, which walk over octets, it is."""
+their place."""
 
 
 WISH: Final = os.environ.get("PILLION_COMPILE", "")
